@@ -1,0 +1,224 @@
+"""Motion in space: Motion (joints over time), Person (keypoints and motion) and Take (everything about one video)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lifting.keypoints import Keypoints2D, as_float_array, check_fps, check_image_size, equal_values, set_fields
+from lifting.skeletons import Skeleton, get_skeleton
+
+if TYPE_CHECKING:
+    from lifting.cameras import Camera
+
+FRAMES = ("camera", "world")
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """The 3D motion of one person over T frames.
+
+    Attributes:
+        joints: (T, J, 3) float32 metres relative to the root; NaN only where the person is absent.
+        trajectory: (T, 3) float32 metres, where the root is; or None.
+        sigma: (T, J) float32 metres, the radius around a joint that holds 68 % of its errors; or None.
+        skeleton: the layout of the J joints, or its name.
+        fps: frames per second.
+        frame: ``camera`` (+x right, +y down, +z forward, origin in the camera) or ``world`` (right-handed, Z up).
+
+    Raises ValueError for wrong shapes, no frames, infinite values, a negative sigma, an unknown frame or a fps that is
+    not positive.
+    """
+
+    joints: np.ndarray
+    trajectory: np.ndarray | None
+    sigma: np.ndarray | None
+    skeleton: Skeleton
+    fps: float
+    frame: str = "camera"
+
+    def __post_init__(self) -> None:
+        """Check and convert the fields."""
+        skeleton = get_skeleton(self.skeleton)
+        joints = as_float_array(self.joints, "joints", (None, skeleton.num_joints, 3))
+        if not len(joints):
+            raise ValueError("got a motion of 0 frames, expected at least one.")
+        trajectory, sigma = self.trajectory, self.sigma
+        if trajectory is not None:
+            trajectory = as_float_array(trajectory, "trajectory", (len(joints), 3))
+        if sigma is not None:
+            sigma = as_float_array(sigma, "sigma", joints.shape[:2])
+            if (sigma < 0).any():
+                raise ValueError(f"sigma must not be negative, got {np.nanmin(sigma):g} m.")
+        if self.frame not in FRAMES:
+            raise ValueError(f"frame must be one of {', '.join(FRAMES)}, got {self.frame!r}.")
+        set_fields(self, joints=joints, trajectory=trajectory, sigma=sigma, skeleton=skeleton, fps=check_fps(self.fps))
+
+    def __len__(self) -> int:
+        """T."""
+        return len(self.joints)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal in every field, NaN equal to NaN."""
+        return equal_values(self, other) if isinstance(other, Motion) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return len(self.joints)
+
+    @property
+    def absolute(self) -> np.ndarray:
+        """(T, J, 3) metres in `frame`: joints + trajectory; ValueError when there is no trajectory."""
+        if self.trajectory is None:
+            raise ValueError("this motion has no trajectory, only joints relative to the root; lift with a trajectory.")
+        return self.joints + self.trajectory[:, None]
+
+    def slice(self, start: int | None = None, stop: int | None = None) -> Motion:
+        """Frames start..stop (Python's rules); ValueError when none is left."""
+        cut = {name: None if value is None else value[start:stop]
+               for name, value in (("trajectory", self.trajectory), ("sigma", self.sigma))}
+        return self.replace(joints=self.joints[start:stop], **cut)
+
+    def replace(self, **changes: object) -> Motion:
+        """A copy with some fields changed, checked again."""
+        return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person of a take.
+
+    Attributes:
+        id: a whole number, stable over the take, not negative.
+        keypoints: the 2D evidence, spanning all T frames of the take.
+        motion: the lifted motion of the same T frames, or None.
+        body: reserved for a fitted body, None so far.
+
+    Raises ValueError when keypoints and motion differ in length or fps.
+    """
+
+    id: int
+    keypoints: Keypoints2D
+    motion: Motion | None = None
+    body: None = None
+
+    def __post_init__(self) -> None:
+        """Check that the parts belong together."""
+        if isinstance(self.id, bool) or not isinstance(self.id, Integral) or self.id < 0:
+            raise ValueError(f"the id of a person must be a whole number from 0, got {self.id!r}.")
+        set_fields(self, id=int(self.id))
+        if self.motion is not None and len(self.motion) != len(self.keypoints):
+            raise ValueError(f"person {self.id} has {len(self.keypoints)} frames of keypoints but {len(self.motion)} "
+                             "of motion; both must span the same frames.")
+        if self.motion is not None and self.motion.fps != self.keypoints.fps:
+            raise ValueError(f"person {self.id} has keypoints at {self.keypoints.fps:g} fps but motion at "
+                             f"{self.motion.fps:g}; resample one of them.")
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """One video (or keypoint file) and what was found in it.
+
+    Attributes:
+        name: what the take is called, usually the file's stem.
+        image_size: (width, height) pixels.
+        fps: frames per second.
+        times: (T,) float64 seconds, strictly increasing.
+        camera: the camera, a lifting.cameras.Camera.
+        people: main person first; all span the T frames.
+        assumed: sentences that say what of the camera or size was assumed.
+        metadata: JSON-able facts: detector, weights, version, warnings.
+
+    Raises ValueError when the parts do not span the same frames, share layouts, fps and image size, or ids are doubled.
+    """
+
+    name: str
+    image_size: tuple[int, int]
+    fps: float
+    times: np.ndarray
+    camera: Camera
+    people: tuple[Person, ...] = ()
+    assumed: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check and convert the fields."""
+        set_fields(self, name=str(self.name), image_size=check_image_size(self.image_size), fps=check_fps(self.fps),
+                   times=as_float_array(self.times, "times", (None,), np.float64), people=tuple(self.people),
+                   assumed=tuple(self.assumed), metadata=_plain_json(self.metadata))
+        if not len(self.times) or np.isnan(self.times).any() or (np.diff(self.times) <= 0).any():
+            raise ValueError("times must be at least one finite number of seconds, strictly increasing.")
+        if not hasattr(self.camera, "image_size") or tuple(self.camera.image_size) != self.image_size:
+            raise ValueError(f"the camera of a take must have its image size {self.image_size}, "
+                             f"got {getattr(self.camera, 'image_size', self.camera)!r}; scale the camera first.")
+        self._check_people()
+
+    def _check_people(self) -> None:
+        ids = [person.id for person in self.people]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"the ids of the people of a take must be unique, got {ids}.")
+        for person in self.people:
+            keypoints = person.keypoints
+            if len(keypoints) != len(self.times):
+                raise ValueError(f"person {person.id} has {len(keypoints)} frames, the take has {len(self.times)}; "
+                                 "all people must span the whole take.")
+            if keypoints.image_size != self.image_size or keypoints.fps != self.fps:
+                raise ValueError(f"person {person.id} has keypoints of {keypoints.image_size} pixels at "
+                                 f"{keypoints.fps:g} fps, the take has {self.image_size} at {self.fps:g}.")
+        motions = [person.motion for person in self.people if person.motion is not None]
+        _check_shared((person.keypoints.skeleton.name for person in self.people), "keypoint skeleton")
+        _check_shared((motion.skeleton.name for motion in motions), "motion skeleton")
+        _check_shared((motion.frame for motion in motions), "frame")
+
+    def __len__(self) -> int:
+        """T."""
+        return len(self.times)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal in every field, NaN equal to NaN."""
+        return equal_values(self, other) if isinstance(other, Take) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return len(self.times)
+
+    def person(self, person_id: int) -> Person:
+        """The person with that id; ValueError with the known ids otherwise."""
+        for person in self.people:
+            if person.id == person_id:
+                return person
+        known = ", ".join(str(person.id) for person in self.people) or "none"
+        raise ValueError(f"there is no person {person_id!r} in the take {self.name!r}; known ids: {known}.")
+
+    def replace(self, **changes: object) -> Take:
+        """A copy with some fields changed, checked again."""
+        return dataclasses.replace(self, **changes)
+
+
+def _check_shared(values: Iterable[str], what: str) -> None:
+    found = sorted(set(values))
+    if len(found) > 1:
+        raise ValueError(f"all people of a take must share one {what}, got {', '.join(found)}.")
+
+
+def _plain_json(metadata: object) -> dict[str, Any]:
+    """Metadata as it will come back from a file: dicts with text keys, lists, text, finite numbers, booleans, None."""
+    try:
+        plain = json.loads(json.dumps(metadata, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the metadata of a take must be plain JSON data, got {error}.") from error
+    if not isinstance(plain, dict):
+        raise ValueError(f"the metadata of a take must be a dict, got {type(metadata).__name__}.")
+    return plain
