@@ -1,0 +1,27 @@
+"""Results as ``.npz``: plain arrays and ``metadata``, one JSON string (see lifting.export.result for the arrays)."""
+
+from __future__ import annotations
+
+from os import PathLike
+
+import numpy as np
+
+from lifting.export.result import dump_metadata, pack, parse_metadata, unpack
+from lifting.files import atomic_write, load_npz
+from lifting.motion import Take
+
+
+def write_npz(take: Take, path: str | PathLike) -> None:
+    """Write a take; OSError for an unwritable place."""
+    arrays, metadata = pack(take)
+    with atomic_write(path) as file:
+        np.savez_compressed(file, metadata=np.array(dump_metadata(metadata)), **arrays)
+
+
+def read_npz(path: str | PathLike) -> Take:
+    """Read a take; ValueError for a file that is corrupt, holds pickles, or is not a result of this library."""
+    arrays = load_npz(path)
+    if "metadata" not in arrays:
+        raise ValueError(f"{str(path)!r} is not a result of this library: it holds {sorted(arrays)} but no metadata; "
+                         "keypoints of other tools are read by lift run --keypoints.")
+    return unpack(arrays, parse_metadata(str(arrays["metadata"]), path), path)
