@@ -1,0 +1,124 @@
+"""Trains the default lifter on free motion capture, on two CPU cores.
+
+    python -m experiments.train_lifter --mocap ../shared/mocap/mocap17.h5 --rotations ../shared/mocap/mocap_rot24.h5
+
+Resumes from the last checkpoint of its folder; writes ``lifter.safetensors`` (float16) there. Benchmark rules: subjects that
+the protocol tests on are left out (``--everything`` takes them in for weights that are not to be benchmarked).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from experiments.protocol import VIEWS, benchmark_pieces, training_pieces, views
+from lifting import __version__
+from lifting.checkpoints import Header, save_weights
+from lifting.datasets.mocap import read_mocap
+from lifting.datasets.synthesis import Synthesiser
+from lifting.metrics import mpjpe, p_mpjpe
+from lifting.models.lifter import LifterConfig, LiftNet
+from lifting.training.loop import LoopConfig, Run, fit
+from lifting.training.losses import DEFAULT_WEIGHTS, lift_losses
+
+FPS = 50.0
+
+
+class Batches(torch.utils.data.Dataset):
+    """Batch k of the endless stream, a pure function of the seed and k."""
+
+    def __init__(self, synthesiser: Synthesiser, batch: int, seed: int) -> None:
+        self.synthesiser, self.batch, self.seed = synthesiser, batch, seed
+
+    def __getitem__(self, step: int) -> list[torch.Tensor]:
+        sample = self.synthesiser(self.batch, np.random.default_rng([self.seed, step]))
+        return [torch.from_numpy(a) for a in (sample.rays, sample.scores, sample.joints, sample.root)]
+
+
+def losses_of(network: LiftNet, batch: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Named losses of one batch."""
+    device = next(network.parameters()).device
+    rays, scores, joints, root = (t.to(device) for t in batch)
+    return lift_losses(network.lift(rays, scores), joints, root)
+
+
+@torch.no_grad()
+def quick_scores(network: LiftNet, kind: str, held_out: list) -> dict[str, float]:
+    """MPJPE and P-MPJPE in mm and root error in % of depth of the bare network on every fourth view of the protocol."""
+    network.eval()
+    rows = []
+    for view in held_out:
+        rays = view.camera.rays(view.keypoints.xy).astype(np.float32)
+        lift = network.lift(torch.from_numpy(rays)[None], torch.from_numpy(view.keypoints.score)[None])
+        joints, root = lift.joints[0].numpy(), lift.root[0].numpy()
+        offset = np.linalg.norm(root - view.truth.trajectory, axis=-1) / view.truth.trajectory[:, 2]
+        errors = 1000 * mpjpe(joints, view.truth.joints), 1000 * p_mpjpe(joints, view.truth.joints)
+        rows.append((*errors, 100 * offset.mean(), len(joints)))
+    *columns, frames = np.array(rows).T
+    names = (f"{kind}_{n}" for n in ("mpjpe_mm", "p_mpjpe_mm", "root_percent"))
+    return {n: round(float(np.average(c, weights=frames)), 2) for n, c in zip(names, columns, strict=True)}
+
+
+@click.command()
+@click.option("--mocap", default="../shared/mocap/mocap17.h5", show_default=True)
+@click.option("--rotations", default="../shared/mocap/mocap_rot24.h5", show_default=True)
+@click.option("--folder", default="runs/lifter", show_default=True)
+@click.option("--steps", default=10_000, show_default=True)
+@click.option("--batch", default=48, show_default=True)
+@click.option("--frames", default=160, show_default=True, help="Frames of a training window.")
+@click.option("--channels", default=384, show_default=True)
+@click.option("--learning-rate", default=1e-3, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--everything", is_flag=True, help="Train on the benchmark's subjects too.")
+@click.option("--start", default=None, help="Checkpoint folder to take the averaged weights of.")
+def main(
+    mocap: str, rotations: str, folder: str, steps: int, batch: int, frames: int, channels: int,
+    learning_rate: float, device: str, seed: int, everything: bool, start: str | None,
+) -> None:  # fmt: skip
+    """Trains the default lifter and writes its weights."""
+    torch.manual_seed(seed)
+    pieces = read_mocap(mocap, feet=rotations) if everything else training_pieces(mocap, rotations)
+    config = LifterConfig(channels=channels)
+    run = Run(LiftNet(**asdict(config)), LoopConfig(steps=steps, learning_rate=learning_rate, device=device), Path(folder))
+    if not run.resume() and start:
+        state = torch.load(Path(start) / "last.pt", weights_only=True)["averaged"]
+        run.network.load_state_dict(state)
+        run.averaged.load_state_dict(state)
+    stream = Batches(Synthesiser(pieces, frames), batch, seed)
+    loader = torch.utils.data.DataLoader(
+        stream, batch_size=None, sampler=range(run.step, steps), num_workers=1, prefetch_factor=4
+    )
+    held_out = {k: list(views(benchmark_pieces(mocap, k), k))[::VIEWS] for k in ("standard", "hard")}
+
+    def evaluate(network: LiftNet) -> dict[str, float]:
+        return quick_scores(network, "standard", held_out["standard"]) | quick_scores(network, "hard", held_out["hard"])
+
+    fit(run, loader, losses_of, DEFAULT_WEIGHTS, evaluate)
+    export(run, config, Path(folder) / "lifter.safetensors", everything)
+
+
+def export(run: Run, config: LifterConfig, path: Path, everything: bool) -> None:
+    """Writes the averaged weights with their header."""
+    data = "all pieces" if everything else "split 'train' without the benchmark's subjects"
+    header = Header(
+        kind="lifter",
+        config=asdict(config),
+        skeleton_in="lift17",
+        skeleton_out="h36m17",
+        fps=FPS,
+        input="camera rays x/z, y/z of undistorted keypoints; NaN and score 0 where unseen",
+        licence="Apache-2.0",
+        training=f"CMU motion capture (mocap.cs.cmu.edu, NSF EIA-0196217), {data}; {run.step} steps of synthetic views",
+        version=__version__,
+        metrics={},
+    )
+    save_weights(path, run.averaged.state_dict(), header)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Weight files: safetensors with a JSON header that holds everything needed to rebuild and use the model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lifting.files import atomic_path
+
+KEY = "lift"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a weight file says of itself.
+
+    kind: what ``models.build`` makes of it (``lifter``, ``temporal``). config: the architecture's fields. skeleton_in and
+    skeleton_out: layouts by name. fps: frame rate it was trained at. input: how keypoints become input.
+    """
+
+    kind: str
+    config: dict
+    skeleton_in: str
+    skeleton_out: str
+    fps: float
+    input: str
+    licence: str
+    training: str
+    version: str
+    metrics: dict
+
+
+def save_weights(path: str | Path, tensors: dict, header: Header, *, half: bool = True) -> None:
+    """Writes tensors (as float16 unless ``half`` is false) and header beside ``path``, then renames."""
+    import torch
+    from safetensors.torch import save_file
+
+    kept = {k: v.to(torch.float16) if half and v.is_floating_point() else v for k, v in tensors.items()}
+    kept = {k: v.detach().cpu().contiguous() for k, v in kept.items()}
+    with atomic_path(path) as temporary:
+        save_file(kept, str(temporary), metadata={KEY: json.dumps({"format": FORMAT, **asdict(header)}, sort_keys=True)})
+
+
+def load_weights(path: str | Path) -> tuple[dict, Header]:
+    """Tensors in float32 and the header of a weight file.
+
+    Raises FileNotFoundError for a missing file and ValueError for one that is not ours; both say what to do.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}; expected a .safetensors file written by lift")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118  safe_open is no mapping
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file ({error}); pass weights written by lift") from error
+    header = _read_header(path, metadata)
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, header
+
+
+def _read_header(path: Path, metadata: dict) -> Header:
+    try:
+        fields = json.loads(metadata[KEY])
+        if fields.pop("format") != FORMAT:
+            raise ValueError("another format number")
+        return Header(**fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is a safetensors file without lift's header ({error}); "
+            "convert foreign checkpoints first or pass weights written by lift"
+        ) from error
+
+
+def file_hash(path: str | Path) -> str:
+    """First 16 hexadecimal digits of the file's SHA-256."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]

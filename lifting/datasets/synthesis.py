@@ -1,0 +1,414 @@
+"""Synthetic views of real motion: random bodies, cameras and the errors a 2D detector makes.
+
+Motion capture gives joints in metres (Z up). A training sample is a window of it, seen through a random pinhole camera, on a
+body of random proportions, with the 2D points disturbed the way detectors disturb them. Points are camera rays
+(x/z, y/z), so no image size is involved beyond the border that truncates them. All arrays are numpy float32 with leading
+axes (N samples, T frames). Sources of the ideas: PoseAug (Gong et al. 2021) for bodies and cameras, MotionBERT (Zhu et al.
+2023, Augmenter2D) for detector noise, Ray3D (Zhan et al. 2022) for rays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from lifting.anatomy import H36M, NECK_NOSE, STATURE_PER_CHAIN, THORAX, _chain_length, frame_from_axes, trunk_frames
+from lifting.datasets.mocap import MocapPiece
+from lifting.rotations import rotvec_to_matrix
+from lifting.skeletons import get_skeleton, joint_map
+
+INPUT = get_skeleton("lift17")
+NUM_CORE = 13  # nose to ankles; toes and heels follow
+_SOURCE = joint_map(H36M, INPUT).weights[:NUM_CORE].argmax(-1)
+_FLIP = np.array(INPUT.flip)
+_H36M_FLIP = np.array(H36M.flip)
+_FEET_FLIP = np.array([1, 0, 3, 2])
+_FEET_ANKLES = H36M.indices(["left_ankle", "right_ankle", "left_ankle", "right_ankle"])
+_LEGS = tuple(i for i, name in enumerate(INPUT.joints) if any(p in name for p in ("knee", "ankle", "toe", "heel")))
+
+
+@dataclass(frozen=True)
+class CameraRanges:
+    """Uniform ranges of a random static camera. Degrees and metres."""
+
+    field_of_view: tuple[float, float] = (35.0, 90.0)  # horizontal
+    distance: tuple[float, float] = (2.5, 8.0)
+    pitch: tuple[float, float] = (-15.0, 35.0)  # positive looks down
+    roll: tuple[float, float] = (-8.0, 8.0)
+    centring: float = 0.5  # the middle of the person's path lies within this share of the half image
+    nearest: float = 0.8  # metres: the camera moves back until every joint is at least this far ahead of it
+    aspects: tuple[float, ...] = (16 / 9, 4 / 3, 9 / 16, 3 / 4)  # width / height
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """Errors of a 2D detector. Lengths are shares of the person's projected stature, shares are of frames."""
+
+    definition: float = 0.0  # metres: constant 3D offset of each joint, fixed to the trunk (joint definitions differ)
+    bias: float = 0.015  # constant 2D offset per joint and view
+    jitter: tuple[float, float] = (0.008, 0.008)  # white noise, range of its deviation over samples
+    drift: tuple[float, float] = (0.0, 0.0)  # slow noise (first-order, ~0.6 s), range of its deviation
+    burst_share: float = 0.0  # frames in which a joint is several times worse, in runs
+    burst_scale: float = 5.0
+    swap_share: float = 0.03
+    swap_run: tuple[int, int] = (1, 20)
+    legs_only: float = 0.0  # share of the swap runs that touch only the legs
+    dropout_share: float = 0.03  # single joints in single frames
+    gap_share: float = 0.0  # joints missing in runs of 5 to 60 frames
+    blackout_share: float = 0.0  # whole person missing in runs of 1 to 25 frames
+    truncation: float = 0.0  # share of samples cut by the image border
+    feet: float = 0.0  # share of samples with toes and heels
+    scores: bool = False  # confidences that go with the errors; else 1 where seen
+    held_rate: float = 0.0  # share of samples detected at half the rate and interpolated
+
+
+TRAINING_CAMERAS = (
+    (0.45, CameraRanges()),
+    (0.50, CameraRanges(distance=(2.0, 9.0), pitch=(-25.0, 65.0), roll=(-30.0, 30.0), centring=0.75)),
+    (0.05, CameraRanges(pitch=(-85.0, 85.0), roll=(-180.0, 180.0))),
+)
+TRAINING_NOISE = NoiseModel(
+    definition=0.022, bias=0.008, jitter=(0.001, 0.012), drift=(0.0, 0.012), burst_share=0.05, swap_share=0.02,
+    swap_run=(1, 30), legs_only=0.4, dropout_share=0.02, gap_share=0.04, blackout_share=0.01, truncation=0.12, feet=0.6,
+    scores=True, held_rate=0.4,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a synthetic detector saw and the truth behind it; N samples of T frames.
+
+    rays: (N, T, 17, 2) in the layout ``lift17``, NaN where unseen. scores: (N, T, 17) in [0, 1], 0 where unseen.
+    joints: (N, T, 17, 3) H36M-17, metres, camera axes, relative to the root. root: (N, T, 3) metres, camera axes.
+    stature: (N,) metres. rotation: (N, 3, 3), camera from world.
+    """
+
+    rays: np.ndarray
+    scores: np.ndarray
+    joints: np.ndarray
+    root: np.ndarray
+    stature: np.ndarray
+    rotation: np.ndarray
+
+
+@dataclass(frozen=True)
+class Synthesiser:
+    """Endless random training windows from motion capture. Call it with a batch size and a generator to get ``Views``."""
+
+    pieces: Sequence[MocapPiece]
+    frames: int
+    cameras: tuple[tuple[float, CameraRanges], ...] = TRAINING_CAMERAS
+    noise: NoiseModel = field(default_factory=lambda: TRAINING_NOISE)
+    speed: tuple[float, float] = (0.7, 1.4)
+    mix_share: float = 0.25  # samples whose upper body comes from another motion
+
+    def __post_init__(self) -> None:
+        if not self.pieces:
+            raise ValueError("got no motion to synthesise views from; give at least one mocap piece")
+
+    def __call__(self, batch: int, rng: np.random.Generator) -> Views:
+        joints, feet = self._windows(batch, rng)
+        joints, feet = mirror(joints, feet, rng.random(batch) < 0.5)
+        joints, feet = mix_bodies(joints, feet, rng.random(batch) < self.mix_share, rng)
+        joints, feet = reshape_bodies(joints, feet, rng)
+        return photograph(joints, feet, self.cameras, self.noise, rng)
+
+    @cached_property
+    def _share(self) -> np.ndarray:
+        """Chance of each piece: tempered, since three salsa sessions hold a quarter of all frames."""
+        frames = np.array([len(p.joints) for p in self.pieces], dtype=np.float64) ** 0.8
+        return frames / frames.sum()
+
+    def _windows(self, batch: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        joints = np.empty((batch, self.frames, 17, 3), np.float32)
+        feet = np.full((batch, self.frames, 4, 3), np.nan, np.float32)
+        for i, k in enumerate(rng.choice(len(self.pieces), size=batch, p=self._share)):
+            piece, speed = self.pieces[k], rng.uniform(*self.speed)
+            last = len(piece.joints) - 1
+            start = rng.uniform(0, max(last - speed * (self.frames - 1), 0))
+            times = np.minimum(start + speed * np.arange(self.frames), last)
+            joints[i] = _resample(piece.joints, times)
+            if piece.feet is not None:
+                feet[i] = _resample(piece.feet, times)
+        return joints, feet
+
+
+def _resample(values: np.ndarray, times: np.ndarray) -> np.ndarray:
+    low = np.minimum(times.astype(int), max(len(values) - 2, 0))
+    high = np.minimum(low + 1, len(values) - 1)
+    part = (times - low).astype(np.float32)[:, None, None]
+    return values[low] * (1 - part) + values[high] * part
+
+
+def mirror(joints: np.ndarray, feet: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mirrors the chosen samples (N,) left to right: x is negated and paired joints change places."""
+    sign = np.array([-1, 1, 1], np.float32)
+    joints[where] = joints[where][:, :, _H36M_FLIP] * sign
+    feet[where] = feet[where][:, :, _FEET_FLIP] * sign
+    return joints, feet
+
+
+def mix_bodies(
+    joints: np.ndarray, feet: np.ndarray, where: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gives the chosen samples (N,) the upper body of another sample, attached by the frame of the pelvis."""
+    if not where.any():
+        return joints, feet
+    donors = joints[rng.permutation(len(joints))[where]]
+    mine = joints[where]
+    turn = pelvis_frames(mine) @ pelvis_frames(donors).swapaxes(-1, -2)
+    upper = slice(H36M.index("spine"), None)
+    moved = np.einsum("ntij,ntkj->ntki", turn, donors[:, :, upper] - donors[:, :, :1])
+    mine[:, :, upper] = moved + mine[:, :, :1]
+    joints[where] = mine
+    return joints, feet
+
+
+def pelvis_frames(joints: np.ndarray) -> np.ndarray:
+    """Rotation of the pelvis (..., 3, 3), columns (left, up, forward), from the hips and the spine joint."""
+    across = joints[..., H36M.index("left_hip"), :] - joints[..., H36M.index("right_hip"), :]
+    return frame_from_axes(across, joints[..., H36M.index("spine"), :] - joints[..., 0, :])
+
+
+def reshape_bodies(
+    joints: np.ndarray, feet: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Random proportions: every bone keeps its direction, both sides change alike, hips mostly widen.
+
+    CMU's hip joints lie 15-20 cm apart and its shoulders 32-40 cm, Human3.6M's 27 and 30 cm, hence the two widths.
+    """
+    batch = len(joints)
+    factors = np.ones((batch, 17), np.float32)
+    groups = (("knee", 0.07), ("ankle", 0.07), ("elbow", 0.08), ("wrist", 0.08))
+    for name, spread in groups:
+        factors[:, H36M.indices([f"left_{name}", f"right_{name}"])] = rng.normal(1, spread, (batch, 1))
+    for name, spread in (("spine", 0.08), ("thorax", 0.08), ("neck_nose", 0.08), ("head", 0.08)):
+        factors[:, H36M.index(name)] = rng.normal(1, spread, batch)
+    factors[:, H36M.indices(["left_hip", "right_hip"])] = rng.uniform(0.9, 1.6, (batch, 1))
+    factors[:, H36M.indices(["left_shoulder", "right_shoulder"])] = rng.uniform(0.8, 1.15, (batch, 1))
+    factors = np.clip(factors, 0.75, 1.6) * np.clip(rng.normal(1.0, 0.06, (batch, 1)), 0.85, 1.15).astype(np.float32)
+    shaped = joints.copy()
+    for parent, child in H36M.bones:
+        bone = joints[:, :, child] - joints[:, :, parent]
+        shaped[:, :, child] = shaped[:, :, parent] + bone * factors[:, None, child, None]
+    ankle = factors[:, None, _FEET_ANKLES, None] * rng.uniform(0.85, 1.15, (batch, 1, 1, 1)).astype(np.float32)
+    feet = shaped[:, :, _FEET_ANKLES] + (feet - joints[:, :, _FEET_ANKLES]) * ankle
+    return shaped, feet
+
+
+def photograph(
+    joints: np.ndarray,
+    feet: np.ndarray,
+    cameras: tuple[tuple[float, CameraRanges], ...],
+    noise: NoiseModel,
+    rng: np.random.Generator,
+) -> Views:
+    """Looks at world-space motion (Z up, metres) through random cameras and a noisy detector."""
+    batch = len(joints)
+    weights = np.array([w for w, _ in cameras])
+    kinds = rng.choice(len(cameras), size=batch, p=weights / weights.sum())
+    placed = [_place_camera(joints[i], cameras[k][1], rng) for i, k in enumerate(kinds)]
+    rotation = np.stack([p[0] for p in placed]).astype(np.float32)
+    shift = np.stack([p[1] for p in placed]).astype(np.float32)[:, None, None]
+    border = np.stack([p[2] for p in placed]).astype(np.float32)
+    in_camera = np.einsum("nij,ntkj->ntki", rotation, joints) + shift
+    feet_in_camera = np.einsum("nij,ntkj->ntki", rotation, feet) + shift
+    height = (STATURE_PER_CHAIN * _chain_length(joints[:, 0])).astype(np.float32)
+    points = detector_points(in_camera, feet_in_camera, noise, rng)
+    rays, scores = detect(points, height[:, None] / in_camera[:, :, 0, 2], border, noise, rng)
+    root = in_camera[:, :, 0]
+    return Views(rays, scores, in_camera - root[:, :, None], root, height, rotation)
+
+
+def _place_camera(
+    joints: np.ndarray, ranges: CameraRanges, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rotation (3, 3), translation (3,) and half-extents of the image in ray units (2,)."""
+    yaw, pitch, roll = np.radians(
+        [rng.uniform(0, 360), rng.uniform(*ranges.pitch), rng.uniform(*ranges.roll)]
+    )
+    rotation = camera_rotation(yaw, pitch, roll)
+    width = np.tan(np.radians(rng.uniform(*ranges.field_of_view)) / 2)
+    border = np.array([width, width / rng.choice(ranges.aspects)])
+    centre = (joints.min((0, 1)) + joints.max((0, 1))) / 2
+    # Log-uniform distance: perspective changes with its ratio.
+    distance = np.exp(rng.uniform(*np.log(ranges.distance)))
+    offset = rng.uniform(-ranges.centring, ranges.centring, 2) * border
+    target = np.array([offset[0], offset[1], 1.0]) * distance
+    shift = target - rotation @ centre
+    nearest = (joints.reshape(-1, 3) @ rotation[2]).min() + shift[2]
+    if nearest < ranges.nearest:
+        shift = shift + target / distance * (ranges.nearest - nearest)
+    return rotation, shift, border
+
+
+def camera_rotation(yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> np.ndarray:
+    """Camera-from-world rotation (3, 3) of a camera in a Z-up world. Radians; positive pitch looks down."""
+    level = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])  # looks along +Y, image y = -Z
+    turn = rotvec_to_matrix(np.array([0.0, 0, yaw]))
+    tilt = rotvec_to_matrix(np.array([pitch, 0.0, 0]))
+    spin = rotvec_to_matrix(np.array([0.0, 0, roll]))
+    return spin @ tilt @ level @ turn
+
+
+def detector_points(
+    joints: np.ndarray, feet: np.ndarray, noise: NoiseModel, rng: np.random.Generator
+) -> np.ndarray:
+    """3D points a detector looks for, (N, T, 17, 3) in the layout ``lift17``, camera axes, metres.
+
+    A detector's keypoints are centimetres off the joint centres of motion capture, and fixed to the body. The nose lies
+    further forward than Human3.6M's joint 9.
+    """
+    points = np.concatenate([joints[:, :, _SOURCE], feet], axis=2)
+    if noise.definition:
+        offsets = rng.normal(0, noise.definition, (len(points), 17, 3)).astype(np.float32)
+        spread = np.ones((17, 1), np.float32)
+        spread[list(INPUT.indices(["left_hip", "right_hip", "nose"]))] = 1.5
+        offsets *= spread
+        points = points + np.einsum("ntij,nkj->ntki", trunk_frames(joints), offsets)
+        points[:, :, 0] += face_forward(joints) * rng.normal(0.02, 0.02, (len(points), 1, 1)).astype(np.float32)
+        for end, start in (("wrist", "elbow"), ("elbow", "shoulder"), ("knee", "hip"), ("ankle", "knee")):
+            slide = rng.normal(0, 0.04, (len(points), 1, 1, 1)).astype(np.float32)
+            ends, starts = ([INPUT.index(f"{s}_{j}") for s in ("left", "right")] for j in (end, start))
+            points[:, :, ends] += slide * (points[:, :, ends] - points[:, :, starts])
+    return points
+
+
+def face_forward(joints: np.ndarray) -> np.ndarray:
+    """Unit direction the face looks in, (..., 3): from the line thorax-head towards the nose."""
+    axis = joints[..., H36M.index("head"), :] - joints[..., THORAX, :]
+    nose = joints[..., NECK_NOSE, :] - joints[..., THORAX, :]
+    forward = nose - axis * ((nose * axis).sum(-1, keepdims=True) / np.maximum((axis**2).sum(-1, keepdims=True), 1e-9))
+    return forward / np.maximum(np.linalg.norm(forward, axis=-1, keepdims=True), 1e-6)
+
+
+def detect(
+    points: np.ndarray, size: np.ndarray, border: np.ndarray, noise: NoiseModel, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rays (N, T, 17, 2) and scores (N, T, 17) a detector would report for 3D points in camera axes.
+
+    size: (N, T) projected stature in ray units. border: (N, 2) half-extents of the image in ray units.
+    """
+    batch, frames = points.shape[:2]
+    clean = points[..., :2] / np.maximum(points[..., 2:], 0.2)
+    unit = size[..., None, None].astype(np.float32)
+    error = noise.bias * rng.standard_normal((batch, 1, 17, 2), np.float32)
+    deviation = _uniform(rng, noise.jitter, batch) * np.ones((1, frames, 17), np.float32)
+    if noise.burst_share:
+        burst = runs((batch, frames, 17), noise.burst_share, (3, 40), rng)
+        deviation = deviation * np.where(burst, rng.uniform(2, noise.burst_scale, (batch, 1, 17)), 1).astype(np.float32)
+    moving = deviation[..., None] * rng.standard_normal((batch, frames, 17, 2), np.float32)
+    if noise.drift[1]:
+        moving = moving + _uniform(rng, noise.drift, batch)[..., None] * _slow_noise((batch, frames, 17, 2), rng)
+    rays = clean + unit * (error + moving)
+    rays, swapped = _swap_sides(rays, noise, rng)
+    scores = np.ones((batch, frames, 17), np.float32)
+    if noise.scores:
+        scores = _scores(np.linalg.norm(moving, axis=-1), deviation, swapped, rng)
+    seen = _seen(rays, border, scores, noise, rng)
+    if noise.held_rate:
+        rays, scores, seen = _hold_rate(rays, scores, seen, rng.random(batch) < noise.held_rate)
+    seen &= np.isfinite(rays).all(-1)
+    return np.where(seen[..., None], rays, np.nan).astype(np.float32), np.where(seen, scores, 0).astype(np.float32)
+
+
+def _uniform(rng: np.random.Generator, limits: tuple[float, float], batch: int) -> np.ndarray:
+    return rng.uniform(*limits, (batch, 1, 1)).astype(np.float32)
+
+
+def runs(
+    shape: tuple[int, int, int], share: float, length: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """Boolean (N, T, K): frames inside random runs whose lengths are uniform in ``length``; ``share`` of frames in all."""
+    batch, frames, channels = shape
+    mean = (length[0] + length[1]) / 2
+    count = rng.poisson(share * (frames + mean) * batch * channels / mean)  # runs may begin before the window
+    edges = np.zeros((batch, frames + 1, channels), np.int32)
+    sample, channel = rng.integers(batch, size=count), rng.integers(channels, size=count)
+    run = rng.integers(length[0], length[1] + 1, size=count)
+    start = np.floor(rng.uniform(-run + 1, frames, size=count)).astype(int)
+    np.add.at(edges, (sample, np.clip(start, 0, frames), channel), 1)
+    np.add.at(edges, (sample, np.clip(start + run, 0, frames), channel), -1)
+    return np.cumsum(edges[:, :-1], axis=1) > 0
+
+
+def _slow_noise(shape: tuple[int, ...], rng: np.random.Generator, knots: int = 12) -> np.ndarray:
+    """Smooth unit-variance noise along axis 1: random values every ``knots`` frames, cosine-blended."""
+    batch, frames = shape[:2]
+    nodes = rng.standard_normal((batch, frames // knots + 3, *shape[2:]), np.float32)
+    at = np.arange(frames) / knots
+    low = at.astype(int)
+    part = ((1 - np.cos(np.pi * (at - low))) / 2).astype(np.float32)
+    part = part.reshape(1, -1, *([1] * (len(shape) - 2)))
+    blend = nodes[:, low] * (1 - part) + nodes[:, low + 1] * part
+    return blend / np.sqrt(part**2 + (1 - part) ** 2)
+
+
+def _swap_sides(
+    rays: np.ndarray, noise: NoiseModel, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    batch, frames = rays.shape[:2]
+    legs = np.isin(np.arange(17), _LEGS)
+    whole = runs((batch, frames, 1), noise.swap_share * (1 - noise.legs_only), noise.swap_run, rng)
+    lower = runs((batch, frames, 1), noise.swap_share * noise.legs_only, noise.swap_run, rng) & legs
+    swapped = whole | lower
+    return np.where(swapped[..., None], rays[:, :, _FLIP], rays), swapped
+
+
+def _scores(
+    error: np.ndarray, deviation: np.ndarray, swapped: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Confidences that fall with the error and the local noise level; their scale differs from detector to detector."""
+    batch = len(error)
+    level = error / 0.02 + deviation / 0.012 + 0.5 * swapped
+    scale = rng.uniform(0.3, 1.2, (batch, 1, 1))
+    scores = np.exp(-0.5 * scale * level) + rng.normal(0, 0.05, error.shape)
+    scores[rng.random(batch) < 0.25] = 1.0  # many files carry no confidence
+    return np.clip(scores, 0.05, 1).astype(np.float32)
+
+
+def _seen(
+    rays: np.ndarray, border: np.ndarray, scores: np.ndarray, noise: NoiseModel, rng: np.random.Generator
+) -> np.ndarray:
+    """Boolean (N, T, 17): which joints the detector reports at all."""
+    batch, frames = rays.shape[:2]
+    seen = rng.random((batch, frames, 17), np.float32) >= noise.dropout_share
+    if noise.gap_share:
+        seen &= ~runs((batch, frames, 17), noise.gap_share, (5, 60), rng)
+    if noise.blackout_share:
+        seen &= ~runs((batch, frames, 1), noise.blackout_share, (1, 25), rng)
+    if noise.truncation:
+        outside = (np.abs(rays) > _truncating_border(rays, border, noise, rng)).any(-1)
+        silent = rng.random((batch, 1, 1)) < 0.6  # else the detector guesses on, without confidence
+        seen &= ~(outside & silent)
+        scores[outside] *= 0.3
+    feet = rng.random((batch, 1)) < noise.feet
+    seen[:, :, NUM_CORE:] &= feet[..., None]
+    return seen
+
+
+def _truncating_border(
+    rays: np.ndarray, border: np.ndarray, noise: NoiseModel, rng: np.random.Generator
+) -> np.ndarray:
+    """Half-extents (N, 1, 1, 2): no border for most samples, for the others one that cuts the person."""
+    cut = rng.random(len(rays)) < noise.truncation
+    reach = np.nanmax(np.abs(rays), axis=(1, 2))
+    inner = reach * rng.uniform(0.6, 1.0, reach.shape)
+    limit = np.where(cut[:, None], np.minimum(border, inner), np.inf)
+    return limit[:, None, None].astype(np.float32)
+
+
+def _hold_rate(
+    rays: np.ndarray, scores: np.ndarray, seen: np.ndarray, where: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every other frame of the chosen samples becomes the mean of its neighbours, as if detected at half the rate."""
+    rays, scores, seen = rays.copy(), scores.copy(), seen.copy()
+    stop = rays.shape[1] - 1
+    odd = np.arange(1, stop, 2)
+    rays[np.ix_(where, odd)] = (rays[np.ix_(where, odd - 1)] + rays[np.ix_(where, odd + 1)]) / 2
+    scores[np.ix_(where, odd)] = np.minimum(scores[np.ix_(where, odd - 1)], scores[np.ix_(where, odd + 1)])
+    seen[np.ix_(where, odd)] = seen[np.ix_(where, odd - 1)] & seen[np.ix_(where, odd + 1)]
+    return rays, scores, seen

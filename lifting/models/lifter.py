@@ -1,0 +1,184 @@
+"""The default lifter: camera rays of 17 keypoints in, H36M-17 joints, root and uncertainty out.
+
+Each frame is first turned into a virtual camera that looks at the person (`encode_rays`): where somebody stands in the image
+and how large they appear no longer changes what the network sees of the pose, for any field of view. This is the idea of
+perspective crop layers (Yu et al. 2021) and Ray3D (Zhan et al. 2022). A residual network of dilated temporal convolutions then maps the
+sequence to joints relative to the root, the root's position and the radius that holds 68 % of each joint's errors. Nothing is
+normalised across time, so a causal network is causal to the last bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+NUM_CORE = 13  # joints of the layout lift17 before toes and heels
+TORSO = (1, 2, 7, 8)  # shoulders and hips in lift17
+REFERENCE_SPREAD = 0.5  # metres: typical root mean square distance of the keypoints from their centre
+FEATURES_PER_JOINT = 4
+EXTRA_FEATURES = 4
+
+
+@dataclass(frozen=True)
+class LifterConfig:
+    """Architecture of a `LiftNet`. ``dilations``: one residual block each, kernel width 3."""
+
+    joints_in: int = 17
+    joints_out: int = 17
+    channels: int = 384
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    causal: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.joints_in, self.joints_out, *self.dilations) < 1:
+            raise ValueError(f"got a lifter configuration with a size below 1: {self}; all sizes must be positive")
+
+    @property
+    def receptive_field(self) -> int:
+        """Frames that one output depends on."""
+        return 1 + 2 * sum(self.dilations)
+
+
+class ViewFrame(NamedTuple):
+    """Per-frame virtual camera: rotation (..., 3, 3) virtual from camera, and the spread (...,) in ray units."""
+
+    rotation: Tensor
+    spread: Tensor
+
+
+class Lift(NamedTuple):
+    """Outputs of a lifter in camera axes.
+
+    joints (..., T, 17, 3) metres relative to the root, root (..., T, 3) metres, log_sigma (..., T, 17) log metres.
+    """
+
+    joints: Tensor
+    root: Tensor
+    log_sigma: Tensor
+
+
+def encode_rays(rays: Tensor, scores: Tensor) -> tuple[Tensor, ViewFrame]:
+    """Network input for rays seen by a camera.
+
+    rays: (..., 17, 2) as (x/z, y/z) in the layout ``lift17``, NaN where unseen; scores: (..., 17) in [0, 1], 0 where unseen.
+    Returns features (..., 72) and the virtual camera of each frame. Frames without any joint give zeros.
+    """
+    seen = (scores > 0) & torch.isfinite(rays).all(-1)
+    rays = torch.where(seen[..., None], rays, 0.0)
+    weight = _centre_weights(seen)
+    centre = (rays * weight[..., None]).sum(-2)
+    rotation = rotation_to_axis(centre)
+    turned = torch.einsum("...ij,...kj->...ki", rotation, functional.pad(rays, (0, 1), value=1.0))
+    local = turned[..., :2] / turned[..., 2:].clamp_min(0.05)
+    core = (seen & _core(seen)).to(rays.dtype)
+    square = (local.square().sum(-1) * core).sum(-1) / core.sum(-1).clamp_min(1.0)
+    spread = torch.where(square > 1e-8, square.clamp_min(1e-8).sqrt(), 0.1)
+    local = torch.where(seen[..., None], local / spread[..., None, None], 0.0).clamp(-8, 8)
+    score = torch.where(seen, scores, 0.0)
+    extra = torch.cat([centre.clamp(-3, 3), spread.log()[..., None] + 1.5, seen.to(rays.dtype).mean(-1)[..., None]], -1)
+    extra = torch.where(seen.any(-1)[..., None], extra, 0.0)
+    joints = torch.cat([local, score[..., None], seen[..., None].to(rays.dtype)], -1)
+    return torch.cat([joints.flatten(-2), extra], -1), ViewFrame(rotation, spread)
+
+
+def _core(seen: Tensor) -> Tensor:
+    return torch.arange(seen.shape[-1], device=seen.device) < NUM_CORE
+
+
+def _centre_weights(seen: Tensor) -> Tensor:
+    """Weights (..., 17) of the joints in the person's centre: the trunk counts most, feet only where nothing else is seen."""
+    base = torch.full((seen.shape[-1],), 0.1, device=seen.device)
+    base[list(TORSO)] = 1.0
+    base[NUM_CORE:] = 1e-3
+    weight = base * seen
+    return weight / weight.sum(-1, keepdim=True).clamp_min(1e-6)
+
+
+def rotation_to_axis(centre: Tensor) -> Tensor:
+    """Smallest rotation that turns the ray (x, y, 1) onto the optical axis. centre: (..., 2). Returns (..., 3, 3)."""
+    x, y = centre.unbind(-1)
+    norm = (1 + x * x + y * y).sqrt()
+    a, b, c = x / norm, y / norm, 1 / norm
+    k = 1 / (1 + c)
+    rows = [1 - a * a * k, -a * b * k, -a, -a * b * k, 1 - b * b * k, -b, a, b, c]
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+class TemporalBlock(nn.Module):
+    """Residual block: layer norm over channels, dilated convolution of width 3, GELU, 1x1 convolution."""
+
+    def __init__(self, channels: int, dilation: int, causal: bool, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.conv = nn.Linear(3 * channels, channels)  # three taps side by side: one matrix product, fastest on a CPU
+        self.mix = nn.Linear(channels, channels)
+        self.drop = nn.Dropout(dropout)
+        self.dilation = dilation
+        self.pad = (2 * dilation, 0) if causal else (dilation, dilation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, T, C). Outside the sequence the normalised signal is zero."""
+        frames, step = x.shape[1], self.dilation
+        h = functional.pad(self.norm(x), (0, 0, *self.pad))
+        taps = [h[:, i * step : i * step + frames] for i in range(3)]
+        h = functional.gelu(self.conv(torch.cat(taps, -1)))
+        return x + self.mix(self.drop(h))
+
+
+class LiftNet(nn.Module):
+    """Temporal network from encoded rays to pose, root and uncertainty in the virtual camera of each frame."""
+
+    def __init__(
+        self,
+        joints_in: int,
+        joints_out: int,
+        channels: int,
+        dilations: tuple[int, ...],
+        causal: bool,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.joints_out = joints_out
+        self.stem = nn.Linear(FEATURES_PER_JOINT * joints_in + EXTRA_FEATURES, channels)
+        self.blocks = nn.ModuleList([TemporalBlock(channels, d, causal, dropout) for d in dilations])
+        self.norm = nn.LayerNorm(channels)
+        self.pose = nn.Linear(channels, 3 * (joints_out - 1))
+        self.root = nn.Linear(channels, 3)
+        self.sigma = nn.Sequential(nn.Linear(channels, 64), nn.GELU(), nn.Linear(64, joints_out))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """features: (N, T, F). Returns pose (N, T, J, 3) metres with the root at zero, root code (N, T, 3), log sigma (N, T, J)."""
+        x = self.stem(features)
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        pose = self.pose(x).float().unflatten(-1, (self.joints_out - 1, 3))
+        # The uncertainty reads the trunk but does not train it: it must not cost accuracy.
+        log_sigma = self.sigma(x.detach()).float() - 3.0
+        return functional.pad(pose, (0, 0, 1, 0)), self.root(x).float(), log_sigma
+
+    def lift(self, rays: Tensor, scores: Tensor) -> Lift:
+        """Rays (N, T, 17, 2) and scores (N, T, 17) to joints, root and log sigma in camera axes."""
+        with torch.autocast(rays.device.type, enabled=False):  # geometry needs more than bfloat16's three digits
+            features, view = encode_rays(rays, scores)
+        pose, code, log_sigma = self(features)
+        with torch.autocast(rays.device.type, enabled=False):
+            back = view.rotation.transpose(-1, -2)
+            joints = torch.einsum("...ij,...kj->...ki", back, pose)
+            root = torch.einsum("...ij,...j->...i", back, decode_root(code, view.spread))
+        return Lift(joints, root, log_sigma)
+
+
+def decode_root(code: Tensor, spread: Tensor) -> Tensor:
+    """Root position (..., 3) metres in the virtual camera from the network's code (..., 3) and the spread (...,).
+
+    The code holds the root's ray in units of the spread and the log of depth x spread over the typical spread in metres.
+    """
+    depth = REFERENCE_SPREAD / spread * code[..., 2].clamp(-3, 3).exp()
+    ray = functional.pad(code[..., :2] * spread[..., None], (0, 1), value=1.0)
+    return ray * depth[..., None]

@@ -1,0 +1,53 @@
+"""Losses of the lifters. Pure functions of tensors, in metres; each returns a scalar."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lifting.models.lifter import Lift
+from lifting.skeletons import get_skeleton
+
+SIGMA_QUANTILE = 0.68
+_PARENTS, _CHILDREN = (list(ends) for ends in zip(*get_skeleton("h36m17").bones, strict=True))
+DEFAULT_WEIGHTS = {
+    "pose": 1.0, "scaled_pose": 0.5, "velocity": 8.0, "bones": 0.3, "root": 1.0, "root_velocity": 4.0, "sigma": 0.2,
+}  # fmt: skip
+
+
+def lift_losses(lift: Lift, joints: Tensor, root: Tensor) -> dict[str, Tensor]:
+    """Named losses of a lift against the truth. joints: (N, T, 17, 3) relative to the root, root: (N, T, 3), camera axes."""
+    depth = root[..., 2:].clamp_min(0.5)
+    error = distance(lift.joints, joints)
+    root_error = (lift.root - root) / depth
+    return {
+        "pose": error[..., 1:].mean(),
+        "scaled_pose": distance(best_scale(lift.joints, joints) * lift.joints, joints)[..., 1:].mean(),
+        "velocity": distance(lift.joints.diff(dim=1), joints.diff(dim=1)).mean(),
+        "bones": (bone_lengths(lift.joints) - bone_lengths(joints)).abs().mean(),
+        "root": root_error.norm(dim=-1).mean(),
+        "root_velocity": root_error.diff(dim=1).norm(dim=-1).mean(),
+        "sigma": quantile_loss(lift.log_sigma[..., 1:], error[..., 1:].detach(), SIGMA_QUANTILE),
+    }
+
+
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean distance over the last axis with a finite gradient at zero."""
+    return ((a - b).square().sum(-1) + 1e-10).sqrt()
+
+
+def best_scale(prediction: Tensor, truth: Tensor) -> Tensor:
+    """Least-squares scale of each frame's prediction, (..., 1, 1) (N-MPJPE, Rhodin et al. 2018)."""
+    power = prediction.square().sum((-1, -2), keepdim=True).clamp_min(1e-4)
+    return (prediction * truth).sum((-1, -2), keepdim=True) / power
+
+
+def bone_lengths(joints: Tensor) -> Tensor:
+    """Bone lengths (..., 16) metres of H36M-17 joints (..., 17, 3)."""
+    return distance(joints[..., _CHILDREN, :], joints[..., _PARENTS, :])
+
+
+def quantile_loss(log_radius: Tensor, error: Tensor, quantile: float) -> Tensor:
+    """Pinball loss in the log domain: its minimum is the radius that holds ``quantile`` of the errors (Koenker 1978)."""
+    excess = error.clamp_min(1e-4).log() - log_radius
+    return torch.maximum(quantile * excess, (quantile - 1) * excess).mean()
