@@ -1,0 +1,136 @@
+"""The import rules of CONTRIBUTING.md, checked on the source of every module."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+CORE = {"skeletons", "keypoints", "motion", "cameras", "rotations", "metrics"}
+OWN = CORE | {"files"}
+BESIDE_CORE = ("checkpoints", "cleaning", "detectors", "export", "resampling", "tracks", "trajectory", "video")
+NETWORK = OWN | {"anatomy", "checkpoints", "cleaning", "datasets", "models", "resampling", "trajectory"}
+APPLICATION = NETWORK | {"detectors", "export", "predict", "tracks", "video", "view"}
+# What each part of the library may import, itself always included. A new part needs a line here.
+ALLOWED = {
+    **dict.fromkeys(CORE, CORE),
+    "files": set(),
+    "anatomy": CORE,
+    **dict.fromkeys(BESIDE_CORE, OWN),
+    "view": OWN | {"video"},
+    "datasets": OWN | {"anatomy"},
+    "models": OWN | {"anatomy", "checkpoints", "datasets"},
+    "training": NETWORK | {"predict"},
+    "predict": NETWORK,
+    "pipeline": APPLICATION,
+    "doctor": APPLICATION,
+    "cli": APPLICATION | {"doctor", "pipeline", "training"},
+}
+LIGHT = {*OWN, "anatomy", "checkpoints", "cleaning", "cli", "doctor", "pipeline", "resampling", "tracks", "trajectory"}
+HEAVY = {
+    *("PIL", "ai_edge_litert", "av", "cv2", "h5py", "jax", "matplotlib", "mediapipe", "onnx", "onnxruntime"),
+    *("ray", "rtmlib", "safetensors", "tensorboard", "torch", "torchvision", "viser"),
+}
+CORE_PACKAGES = {"numpy", "scipy"}
+
+
+def module_name(path: Path) -> str:
+    """Return the name a file is imported by: detectors/coco.py is lifting.detectors.coco."""
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    if parts[0] == "detectors":
+        parts.insert(0, "lifting")
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = sorted([ROOT / "lift.py", *ROOT.glob("lifting/**/*.py"), *ROOT.glob("detectors/**/*.py")])
+MODULES = {module_name(path): path for path in FILES}
+LIBRARY = sorted(name for name in MODULES if name.startswith("lifting."))
+
+
+def imports_of(name: str) -> Iterator[tuple[str, bool]]:
+    """Yield each imported module with whether it is imported as soon as the module is (not in a function)."""
+    path = MODULES[name]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    tree = ast.parse(path.read_text("utf-8"), str(path))
+    for node, at_once in walk(tree, True):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, at_once) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = absolute(node, package)
+            yield from ((f"{base}.{alias.name}", at_once) for alias in node.names)
+
+
+def walk(node: ast.AST, at_once: bool) -> Iterator[tuple[ast.AST, bool]]:
+    yield node, at_once
+    for child in ast.iter_child_nodes(node):
+        later = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or is_skipped_on_import(node)
+        yield from walk(child, at_once and not later)
+
+
+def is_skipped_on_import(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "__name__ == '__main__'")
+
+
+def absolute(node: ast.ImportFrom, package: str) -> str:
+    if not node.level:
+        return node.module or ""
+    parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+    return ".".join([*parents, *filter(None, [node.module])])
+
+
+def part_of(name: str) -> str:
+    """Return the part of the library a dotted name belongs to, "" for the bare package."""
+    return name.split(".")[1] if name.count(".") else ""
+
+
+def is_constant_of_the_package(name: str) -> bool:
+    return name in ("lifting", "lifting.__version__")
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_arrows_point_down_only(name):
+    part = part_of(name)
+    assert part in ALLOWED, f"{name}: add the part {part!r} to the table of tests/test_architecture.py"
+    targets = {imported for imported, _ in imports_of(name) if imported.split(".")[0] == "lifting"}
+    parts = {part_of(target) for target in targets if not is_constant_of_the_package(target)}
+    assert parts <= ALLOWED[part] | {part}
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_library_knows_no_front_door_experiments_or_tests(name):
+    roots = {imported.split(".")[0] for imported, _ in imports_of(name)}
+    assert not roots & {"lift", "experiments", "tests", "detectors"}
+
+
+@pytest.mark.parametrize("part", sorted(CORE))
+def test_core_needs_numpy_and_scipy_only(part):
+    roots = {imported.split(".")[0] for imported, _ in imports_of(f"lifting.{part}")}
+    assert roots - set(sys.stdlib_module_names) - {"__future__"} <= CORE_PACKAGES | {"lifting"} | optional_readers(part)
+
+
+def optional_readers(part: str) -> set[str]:
+    return {"tomli"} if part == "cameras" else set()  # tomllib before Python 3.11
+
+
+@pytest.mark.parametrize("name", [n for n, p in MODULES.items() if p.name == "__init__.py" or part_of(n) in LIGHT])
+def test_light_modules_import_heavy_packages_late(name):
+    roots = {imported.split(".")[0] for imported, at_once in imports_of(name) if at_once}
+    assert not roots & HEAVY
+
+
+def test_front_door_imports_nothing_at_once():
+    roots = {imported.split(".")[0] for imported, at_once in imports_of("lift") if at_once}
+    assert roots == {"__future__", "importlib", "typing"}
+
+
+def test_rules_can_be_broken(tmp_path, monkeypatch):
+    path = tmp_path / "broken.py"
+    path.write_text("import torch\nfrom .predict import Lifter\ndef f():\n    from lifting import cli\n")
+    monkeypatch.setitem(MODULES, "lifting.broken", path)
+    expected = {("torch", True), ("lifting.predict.Lifter", True), ("lifting.cli", False)}
+    assert set(imports_of("lifting.broken")) == expected
