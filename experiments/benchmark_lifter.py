@@ -1,0 +1,90 @@
+"""Accuracy of a lifter under the fixed protocol of `experiments.protocol`: one row per stage, standard and hard set.
+
+    python -m experiments.benchmark_lifter --mocap ../shared/mocap/mocap17.h5 [--weights FILE]
+
+Rows add one stage after the other: the bare network, the flip, the cleaning, the trajectory fit (``predict`` as users call
+it, known intrinsics). ``predict + height`` also gets the recorded stature, as `lifting.anatomy` measures it. MPJPE,
+P-MPJPE and MPJVE are means over all frames of all views; the root error is the distance over the depth, mean and median.
+Coverage is the share of joint errors inside their sigma (68 % is calibrated). Writes ``runs/benchmark_lifter.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+from tqdm import tqdm
+
+from experiments.protocol import View, benchmark_pieces, views
+from lifting.anatomy import stature
+from lifting.files import atomic_write
+from lifting.metrics import joint_errors, mpjpe, mpjve, p_mpjpe
+from lifting.motion import Motion
+from lifting.predict import Lifter
+
+STAGES = {
+    "network": dict(repair=False, flip=False, refine=False),
+    "+ flip": dict(repair=False, flip=True, refine=False),
+    "+ cleaning": dict(repair=True, flip=True, refine=False),
+    "predict (+ trajectory fit)": {},
+    "predict + height": {},
+}
+COLUMNS = ("MPJPE mm", "P-MPJPE mm", "MPJVE mm/frame", "root % mean", "root % median", "sigma coverage %")
+
+
+def score(view: View, motion: Motion) -> tuple[np.ndarray, np.ndarray, int]:
+    """Means of one view, its root errors in percent of depth and its number of frames."""
+    truth = view.truth
+    root = 100 * np.linalg.norm(motion.trajectory - truth.trajectory, axis=-1) / truth.trajectory[:, 2]
+    inside = (joint_errors(motion.joints, truth.joints) < motion.sigma)[:, 1:].mean()
+    means = [1000 * f(motion.joints, truth.joints) for f in (mpjpe, p_mpjpe, mpjve)]
+    return np.array([*means, root.mean(), 100 * inside]), root, len(truth)
+
+
+def benchmark(lifter: Lifter, held_out: list[View], stage: str) -> dict[str, float]:
+    """One row of the table: the stage's errors over all views."""
+    rows, roots, frames = [], [], []
+    for view in tqdm(held_out, desc=stage, leave=False, disable=None):
+        height = stature(view.truth.joints) if stage.endswith("height") else None
+        motion = lifter.predict(view.keypoints, view.camera, height=height, **STAGES[stage])
+        means, root, count = score(view, motion)
+        rows.append(means)
+        roots.append(root)
+        frames.append(count)
+    *errors, root, coverage = np.average(rows, axis=0, weights=frames)
+    values = (*errors, root, np.median(np.concatenate(roots)), coverage)
+    return {name: round(float(value), 2) for name, value in zip(COLUMNS, values, strict=True)}
+
+
+def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
+    """The results as a Markdown table."""
+    lines = ["| set | stage | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
+    for kind, stages in results.items():
+        for stage, row in stages.items():
+            lines.append(f"| {kind} | {stage} | " + " | ".join(f"{row[c]:.2f}" for c in COLUMNS) + " |")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--mocap", default="../shared/mocap/mocap17.h5", show_default=True)
+@click.option("--weights", default=None, help="Weight file; the package's default without.")
+@click.option("--stage", "stages", multiple=True, type=click.Choice(list(STAGES)), help="Only these rows.")
+@click.option("--every", default=1, show_default=True, help="Only every n-th view, for a quick look.")
+@click.option("--output", default="runs/benchmark_lifter.json", show_default=True)
+def main(mocap: str, weights: str | None, stages: tuple[str, ...], every: int, output: str) -> None:
+    """Prints the table and writes it as JSON."""
+    lifter = Lifter.load(weights)
+    results = {}
+    for kind in ("standard", "hard"):
+        held_out = list(views(benchmark_pieces(mocap, kind), kind))[::every]
+        results[kind] = {stage: benchmark(lifter, held_out, stage) for stage in stages or STAGES}
+    print(table(results))
+    with atomic_write(Path(output)) as file:
+        facts = {"weights": lifter.source, "every": every, "results": results}
+        file.write(json.dumps(facts, indent=2).encode())
+
+
+if __name__ == "__main__":
+    main()

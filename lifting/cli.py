@@ -1,0 +1,133 @@
+"""The command line: each command parses, calls one library function and prints. Heavy imports stay inside commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from functools import wraps
+
+import click
+
+from lifting import __version__
+
+USER_ERRORS = (ValueError, OSError, ImportError, MemoryError)
+
+
+def one_sentence_errors(command: Callable) -> Callable:
+    """Turns errors of the user's input into one sentence on stderr and exit code 2; Ctrl-C into exit code 130."""
+
+    @wraps(command)
+    def wrapped(*args: object, **kwargs: object) -> object:
+        try:
+            return command(*args, **kwargs)
+        except KeyboardInterrupt:
+            click.echo("lift: interrupted", err=True)
+            sys.exit(130)
+        except USER_ERRORS as error:
+            text = str(error) if not isinstance(error, MemoryError) else "not enough memory for this input"
+            click.echo(f"lift: {' '.join(text.split()) or type(error).__name__}", err=True)
+            sys.exit(2)
+
+    return wrapped
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="lift")
+def main() -> None:
+    """2D keypoints, or a video, to 3D human motion."""
+
+
+@main.command()
+@click.option("--video", type=click.Path(), help="Video file or folder of images.")
+@click.option("--keypoints", type=click.Path(), help="File or folder of 2D keypoints to lift instead of detecting.")
+@click.option("--output", "-o", type=click.Path(), multiple=True,
+              help="File to write (.npz .json .csv .h5 .mp4); repeat it for several.  [default: runs/NAME/...]")
+@click.option("--detector", default="auto", show_default=True, help="2D detector; `lift doctor` lists them.")
+@click.option("--person", default="all", show_default=True, metavar="all|largest|ID", help="Whom to lift.")
+@click.option("--camera", type=click.Path(), help="Calibration file: lift's JSON, OpenCV YAML or JSON, Pose2Sim TOML.")
+@click.option("--focal", type=float, help="Focal length in pixels.  [default: from metadata, else the image diagonal]")
+@click.option("--height", type=float, help="Stature of the main person in metres; fixes the scale.")
+@click.option("--start", type=float, help="First second to read.")
+@click.option("--end", type=float, help="Second to stop before.")
+@click.option("--fps", type=float, help="Frame rate of images, or of keypoints that do not state it.")
+@click.option("--image-size", type=int, nargs=2, metavar="W H", help="Image size of keypoints that do not state it.")
+@click.option("--skeleton", help="Layout of the keypoints, by name or a JSON file.")
+@click.option("--weights", type=click.Path(), help="Other lifter weights (.safetensors).")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@one_sentence_errors
+def run(output: tuple[str, ...], weights: str | None, skeleton: str | None, as_json: bool, **options: object) -> None:
+    """Lift a video, or keypoints, to 3D motion."""
+    from lifting import pipeline
+
+    source = options["video"], options["keypoints"]
+    if source == (None, None):
+        raise ValueError("got neither --video nor --keypoints; try: lift run --video clip.mp4")
+    paths = list(output) or pipeline.default_outputs(*source)
+    options["image_size"] = options["image_size"] or None
+    take = pipeline.run_video(
+        **options, output=paths, skeleton=_skeleton(skeleton), lifter=_lifter(weights), progress=progress_bar
+    )
+    if not output:
+        paths.append(paths[0].with_name("report.json"))
+        pipeline.write_report(take, paths[-1])
+    click.echo(json.dumps({**take.metadata, "assumed": take.assumed, "outputs": list(map(str, paths))}, indent=2)
+               if as_json else summary(take, paths))
+
+
+def _skeleton(name: str | None) -> object:
+    if name is None:
+        return None
+    from lifting.skeletons import get_skeleton, read_skeleton
+
+    return read_skeleton(name) if name.lower().endswith(".json") else get_skeleton(name)
+
+
+def _lifter(weights: str | None) -> object:
+    if weights is None:
+        return None
+    from lifting.predict import Lifter
+
+    return Lifter.load(weights)
+
+
+def progress_bar(iterable: Iterable, total: int | None, title: str) -> Iterable:
+    """A progress bar with rate and time left on stderr; silent where that is no terminal."""
+    from tqdm import tqdm
+
+    return tqdm(iterable, total=total, desc=title, unit="frame", disable=None, leave=False)
+
+
+def summary(take, paths: Iterable) -> str:  # noqa: ANN001  the type would import the library at start-up
+    """What was found, repaired, assumed and written, in a few lines."""
+    focal = " x ".join(f"{f:g}" for f in dict.fromkeys(take.metadata["focal_px"]))
+    people = len(take.people)
+    lines = [
+        f"{take.name}: {people} {'person' if people == 1 else 'people'}, {len(take)} frames at {take.fps:g} frames/s, "
+        f"focal length {focal} px, detector {take.metadata['detector']}"
+    ]
+    for report in take.metadata["people"]:
+        lines.append(
+            f"  person {report['id']}: seen in {report['frames']} frames, confidence {report['mean_confidence']:.2f}, "
+            f"{report['repairs']['swapped_frames']} left/right swaps repaired, {report['repairs']['outliers']} outliers "
+            f"masked, reprojection "
+            f"{report['reprojection_error_px']} px, sigma {1000 * report['median_sigma_m']:.0f} mm"
+        )
+    lines += [f"  assumed: {sentence}" for sentence in take.assumed]
+    lines += [f"  warning: {sentence}" for sentence in take.metadata["warnings"]]
+    return "\n".join([*lines, *(f"wrote {path}" for path in paths)])
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@one_sentence_errors
+def doctor(as_json: bool) -> None:
+    """Show what is installed, what works, and what to install for the rest."""
+    from lifting.doctor import describe, examine
+
+    findings = examine()
+    click.echo(json.dumps(findings, indent=2) if as_json else describe(findings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""What is installed, what is usable, and what to install for the rest."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from lifting import __version__
+
+# (distribution, module, what it is for, how to get it)
+PACKAGES = (
+    ("torch", "torch", "lifting", "pip install torch"),
+    ("av", "av", "reading and writing video", "pip install 'keypoint-lift[video]'"),
+    ("ai-edge-litert", "ai_edge_litert", "default detector", "pip install 'keypoint-lift[video]'"),
+    ("mediapipe", "mediapipe", "model files of the default detector", "pip install 'keypoint-lift[video]'"),
+)
+
+
+def examine() -> dict:
+    """Facts about this installation, JSON-able: versions, detectors, weights, device."""
+    return {
+        "lift": __version__,
+        "python": platform.python_version(),
+        "packages": [_package(*entry) for entry in PACKAGES],
+        "detectors": _detectors(),
+        "weights": _weights(),
+        "device": _device(),
+    }
+
+
+def _package(distribution: str, module: str, purpose: str, install: str) -> dict:
+    try:
+        version = metadata.version(distribution) if find_spec(module) else None
+    except metadata.PackageNotFoundError:
+        version = "unknown version"
+    return {"name": distribution, "version": version, "purpose": purpose, "install": install}
+
+
+def _detectors() -> list[dict]:
+    from lifting.detectors import DETECTORS, create_detector
+
+    found = []
+    for name in DETECTORS:
+        try:
+            create_detector(name)
+            found.append({"name": name, "usable": True, "why": ""})
+        except (ImportError, OSError, ValueError) as error:
+            found.append({"name": name, "usable": False, "why": str(error)})
+    return found
+
+
+def _weights() -> list[dict]:
+    from lifting.checkpoints import file_hash, load_weights
+
+    entries = []
+    for path in sorted((Path(__file__).parent / "weights").glob("*.safetensors")):
+        header = load_weights(path)[1]
+        entries.append({"file": path.name, "hash": file_hash(path), "kind": header.kind, "fps": header.fps})
+    return entries
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f"cuda ({torch.cuda.get_device_name()})"
+    return f"cpu ({torch.get_num_threads()} threads)"
+
+
+def describe(findings: dict) -> str:
+    """The findings as text for a terminal."""
+    lines = [f"lift {findings['lift']}, Python {findings['python']}, {findings['device']}"]
+    for package in findings["packages"]:
+        state = package["version"] or f"missing: {package['install']}"
+        lines.append(f"  {package['name']:<15} {state}  ({package['purpose']})")
+    for detector in findings["detectors"]:
+        lines.append(f"  detector {detector['name']:<12} {'usable' if detector['usable'] else detector['why']}")
+    for weights in findings["weights"]:
+        lines.append(f"  weights {weights['file']} {weights['hash']} ({weights['kind']}, {weights['fps']:g} frames/s)")
+    return "\n".join(lines)

@@ -1,0 +1,373 @@
+"""From 2D keypoints of one person to 3D motion: `Lifter` and `predict`."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lifting.anatomy import H36M, bone_lengths, stature
+from lifting.cameras import Camera, estimate_focal
+from lifting.checkpoints import Header, file_hash, load_weights
+from lifting.cleaning import Cleaned, clean
+from lifting.keypoints import Keypoints2D, guess_order
+from lifting.models.lifter import NUM_CORE, LifterConfig, LiftNet
+from lifting.motion import Motion
+from lifting.resampling import resample_keypoints, resample_values, same_rate
+from lifting.skeletons import Skeleton, get_skeleton
+from lifting.trajectory import fit_trajectory
+
+WEIGHTS = Path(__file__).parent / "weights" / "lifter.safetensors"
+INPUT = get_skeleton("lift17")
+DEFAULT_FPS = 30.0
+CHUNK = 2048  # frames per forward pass: bounds memory, changes nothing
+BLIND_SECONDS = 0.25  # longer spans without evidence are bridged instead of believed
+SIGMA_PER_SECOND = 0.4  # metres: how fast the uncertainty grows away from the last seen frame
+SIGMA_LIMIT = 0.6
+_IN_FLIP, _OUT_FLIP = np.array(INPUT.flip), np.array(H36M.flip)
+_HIPS = H36M.indices(["left_hip", "right_hip"])
+
+
+class AssumptionWarning(UserWarning):
+    """Something about the input was not given and has been assumed."""
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """A lift and what it rests on.
+
+    motion: camera frame, at the keypoints' frame rate. cleaned: the keypoints (layout ``lift17``) that were lifted, and
+    the repairs. reprojection_px: median distance in pixels between seen keypoints and reprojected joints. scale: factor
+    that ``height`` applied (1 without).
+    """
+
+    motion: Motion
+    cleaned: Cleaned
+    reprojection_px: float
+    scale: float
+
+
+class Lifter:
+    """A trained lifter, ready to use. ``Lifter.load()`` gives the default weights."""
+
+    def __init__(self, network: LiftNet, header: Header, device: str = "cpu", source: str = "memory") -> None:
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.header, self.device, self.source = header, device, source
+        self.fps = header.fps
+        self._context = LifterConfig(**_tuples(header.config)).receptive_field - 1
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, device: str = "cpu") -> Lifter:
+        """Loads weights written by lift; without a path, the default ones inside the package.
+
+        Raises FileNotFoundError or ValueError, naming the file, when it is missing or not a lifter.
+        """
+        path = Path(path) if path is not None else WEIGHTS
+        tensors, header = load_weights(path)
+        if header.kind != "lifter" or header.skeleton_in != INPUT.name or header.skeleton_out != H36M.name:
+            raise ValueError(
+                f"{path} holds a {header.kind!r} from {header.skeleton_in} to {header.skeleton_out}, expected a 'lifter' "
+                f"from {INPUT.name} to {H36M.name}; pass weights of the default lifter's kind"
+            )
+        network = LiftNet(**_tuples(header.config))
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ValueError(f"the tensors in {path} do not fit the architecture in its own header; get it again") from error
+        return cls(network, header, device, f"{path.name} {file_hash(path)}")
+
+    def predict(self, keypoints: Keypoints2D, camera: Camera | None = None, **options: object) -> Motion:
+        """The motion of `lift`, for any layout that maps to the lifter's input."""
+        return self.lift(keypoints, camera, **options).motion
+
+    def lift(
+        self,
+        keypoints: Keypoints2D,
+        camera: Camera | None = None,
+        *,
+        height: float | None = None,
+        repair: bool = True,
+        flip: bool = True,
+        refine: bool = True,
+    ) -> Lifted:
+        """Lifts one person's keypoints to joints, trajectory and sigma in metres, camera axes.
+
+        Args:
+            keypoints: T frames of any registered layout.
+            camera: intrinsics; without it the focal length is assumed to be the image diagonal (`AssumptionWarning`).
+            height: the person's stature in metres; fixes the scale of joints and trajectory.
+            repair: undo left/right swaps and mask outliers first.
+            flip: average with the mirrored input (test-time augmentation), as one batch of two.
+            refine: fit the trajectory to the 2D evidence.
+
+        Raises ValueError when nothing is seen, when the camera's image has another aspect than the keypoints', when the
+        layout cannot be mapped or the height is not between 0.3 and 3 m.
+        """
+        check_height(height)
+        camera = _fitting_camera(keypoints, camera)
+        points = keypoints.to(INPUT)
+        cleaned = clean(points) if repair else _uncleaned(points)
+        points = cleaned.keypoints
+        rays = camera.rays(points.xy).astype(np.float32)
+        scores = np.where(np.isfinite(rays).all(-1), points.score, 0).astype(np.float32)
+        if not (scores[:, :NUM_CORE] > 0).any():
+            raise ValueError(
+                f"none of the {len(points)} frames has a visible body joint (nose to ankles); check scores and layout"
+            )
+        joints, root, sigma = self._lift_rays(rays, scores, points.fps, flip, refine)
+        scale = 1.0 if height is None else height / stature(joints)
+        motion = Motion(joints * scale, root * scale, sigma * scale, H36M, points.fps)
+        return Lifted(motion, cleaned, _reprojection_error(points, camera, motion), scale)
+
+    def _lift_rays(
+        self, rays: np.ndarray, scores: np.ndarray, fps: float, flip: bool, refine: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Joints (T, 17, 3), root (T, 3) and sigma (T, 17) in metres at the clip's own rate."""
+        frames, resampled = len(rays), not same_rate(fps, self.fps)
+        if resampled:
+            rays, scores = resample_keypoints(rays, scores, fps, self.fps)
+        rate = self.fps if resampled else fps
+        joints, root, sigma = self.run(rays, scores, flip)
+        joints, root, sigma = bridge_blind_spans(joints, root, sigma, scores, rate)
+        if refine:
+            root = fit_trajectory(joints, root, sigma, rays, scores, rate)
+        if resampled:
+            joints, root, sigma = (resample_values(v, rate, fps, frames) for v in (joints, root, sigma))
+        return joints, root, np.maximum(sigma, 1e-3)
+
+    def run(self, rays: np.ndarray, scores: np.ndarray, flip: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The bare network on rays (T, 17, 2) and scores (T, 17) at its own rate: joints, root, sigma.
+
+        Long sequences go through in overlapping chunks; the result does not depend on where they are cut.
+        """
+        frames = len(rays)
+        joints = np.empty((frames, H36M.num_joints, 3), np.float32)
+        root, sigma = np.empty((frames, 3), np.float32), np.empty((frames, H36M.num_joints), np.float32)
+        for start in range(0, frames, CHUNK):
+            stop = min(start + CHUNK, frames)
+            low, high = max(0, start - self._context), min(frames, stop + self._context)
+            parts = self._forward(rays[low:high], scores[low:high], flip)
+            for whole, part in zip((joints, root, sigma), parts, strict=True):
+                whole[start:stop] = part[start - low : stop - low]
+        return joints, root, sigma
+
+    @torch.inference_mode()
+    def _forward(self, rays: np.ndarray, scores: np.ndarray, flip: bool) -> tuple[np.ndarray, ...]:
+        pairs = [(rays, scores)]
+        if flip:
+            pairs.append((rays[:, _IN_FLIP] * np.array([-1, 1], np.float32), scores[:, _IN_FLIP]))
+        batch = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
+        lift = self.network.lift(*(torch.from_numpy(a).to(self.device) for a in batch))
+        joints, root, sigma = lift.joints.cpu().numpy(), lift.root.cpu().numpy(), lift.log_sigma.exp().cpu().numpy()
+        if flip:
+            mirror = np.array([-1, 1, 1], np.float32)
+            joints = (joints[0] + joints[1][:, _OUT_FLIP] * mirror) / 2
+            root, sigma = (root[0] + root[1] * mirror) / 2, (sigma[0] + sigma[1][:, _OUT_FLIP]) / 2
+        else:
+            joints, root, sigma = joints[0], root[0], sigma[0]
+        sigma[:, 0] = sigma[:, _HIPS].mean(-1)  # the root has no error of its own; it gets that of the hips
+        return joints, root, sigma
+
+
+def bridge_blind_spans(
+    joints: np.ndarray, root: np.ndarray, sigma: np.ndarray, scores: np.ndarray, rate: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Replaces what the network made up in spans without evidence by a bridge between their ends, and lets sigma grow.
+
+    A frame is blind with fewer than three body joints. Short blind spans are left to the network, which has learned them.
+    Limb directions are interpolated and bones keep their lengths; before the first and after the last seen frame the pose
+    is held. joints (T, 17, 3), root (T, 3), sigma (T, 17); scores (T, 17) of the input.
+    """
+    blind = (scores[:, :NUM_CORE] > 0).sum(-1) < 3
+    if not blind.any() or blind.all():
+        return joints, root, sigma
+    seen = np.flatnonzero(~blind)
+    frames = np.arange(len(blind))
+    after = np.searchsorted(seen, frames)
+    low, high = seen[np.maximum(after - 1, 0)], seen[np.minimum(after, len(seen) - 1)]
+    low = np.where(frames < seen[0], seen[0], low)
+    low, high = np.where(blind, low, frames), np.where(blind, high, frames)
+    at_end = (frames < seen[0]) | (frames > seen[-1])
+    long = blind & (at_end | ((high - low) > BLIND_SECONDS * rate))
+    part = ((frames - low) / np.maximum(high - low, 1)).clip(0, 1).astype(np.float32)[long]
+    joints, root = joints.copy(), root.copy()
+    joints[long] = _blend_poses(joints[low[long]], joints[high[long]], part)
+    root[long] = root[low[long]] * (1 - part[:, None]) + root[high[long]] * part[:, None]
+    away = np.where(blind, np.minimum(np.abs(frames - low) + (frames < low), np.abs(high - frames) + (high < frames)), 0)
+    away = np.where(at_end, np.maximum(np.abs(frames - low), np.abs(high - frames)), away) / rate
+    grown = np.minimum(sigma + SIGMA_PER_SECOND * away[:, None], np.maximum(sigma, SIGMA_LIMIT))
+    return joints, root, np.where(blind[:, None], grown, sigma).astype(np.float32)
+
+
+def _blend_poses(first: np.ndarray, second: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Poses (n, 17, 3) between two, with interpolated bone lengths. part: (n,) from 0 (first) to 1 (second)."""
+    part = part[:, None, None]
+    pose = first * (1 - part) + second * part
+    lengths = bone_lengths(first) * (1 - part[..., 0]) + bone_lengths(second) * part[..., 0]
+    blended = np.zeros_like(pose)
+    for k, (parent, child) in enumerate(H36M.bones):
+        bone = pose[:, child] - pose[:, parent]
+        bone *= (lengths[:, k] / np.maximum(np.linalg.norm(bone, axis=-1), 1e-6))[:, None]
+        blended[:, child] = blended[:, parent] + bone
+    return blended
+
+
+def _reprojection_error(points: Keypoints2D, camera: Camera, motion: Motion) -> float:
+    """Median pixel distance between seen keypoints and reprojected joints of the same name."""
+    shared = [name for name in INPUT.joints if name in H36M.joints]
+    projected = camera.project(motion.absolute[:, H36M.indices(shared)])
+    distance = np.linalg.norm(projected - points.xy[:, INPUT.indices(shared)], axis=-1)
+    distance = distance[np.isfinite(distance)]
+    return float(np.median(distance)) if distance.size else float("nan")
+
+
+def check_height(height: float | None) -> None:
+    """ValueError for a stature that no person has."""
+    if height is not None and not 0.3 <= height <= 3.0:
+        raise ValueError(f"got a height of {height} m, expected between 0.3 and 3; give the person's stature in metres")
+
+
+def assumed_camera(image_size: tuple[int, int], metadata: dict | None = None) -> tuple[Camera, str]:
+    """A camera for footage of unknown intrinsics, and the sentence that says what was assumed."""
+    focal, sentence = estimate_focal(image_size, metadata)
+    return Camera.from_focal(focal, image_size), sentence
+
+
+def _fitting_camera(keypoints: Keypoints2D, camera: Camera | None) -> Camera:
+    if camera is None:
+        camera, sentence = assumed_camera(keypoints.image_size)
+        warnings.warn(sentence, AssumptionWarning, stacklevel=4)
+    if tuple(camera.image_size) != keypoints.image_size:
+        camera = camera.resized(keypoints.image_size)
+    return camera
+
+
+def _uncleaned(points: Keypoints2D) -> Cleaned:
+    nothing = np.zeros(points.xy.shape[:2], bool)
+    return Cleaned(points, np.zeros(len(points), np.uint8), nothing, nothing)
+
+
+def _tuples(config: dict) -> dict:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+
+
+@lru_cache(maxsize=2)
+def default_lifter(device: str = "cpu") -> Lifter:
+    """The default lifter, loaded once."""
+    return Lifter.load(device=device)
+
+
+def predict(
+    keypoints: Keypoints2D | np.ndarray,
+    *,
+    fps: float | None = None,
+    image_size: tuple[int, int] | None = None,
+    skeleton: str | Skeleton | None = None,
+    camera: Camera | None = None,
+    height: float | None = None,
+    lifter: Lifter | None = None,
+    **options: object,
+) -> Motion:
+    """3D motion of one person from 2D keypoints.
+
+    Args:
+        keypoints: `Keypoints2D`, or an array (T, J, 2) of pixels or (T, J, 3) with confidences; (J, 2|3) is one frame. NaN,
+            or confidence 0, where a joint is not seen.
+        fps: frames per second; 30 is assumed for arrays without it.
+        image_size: (width, height) pixels; assumed from the camera, or from the spread of the points.
+        skeleton: layout of the J joints; by default 17 columns mean COCO-17, 23 COCO-17 + feet, 25 BODY-25, 26 Halpe-26,
+            33 MediaPipe, 32 H36M-32, 16 MPII, 15 HumanEva, 24 SMPL.
+        camera: intrinsics; without it the focal length is assumed to be the image diagonal.
+        height: the person's stature in metres, fixes the scale.
+        lifter: other weights than the default ones.
+        **options: ``repair``, ``flip``, ``refine`` of `Lifter.lift`.
+
+    Returns:
+        `Motion` with T frames, finite everywhere: joints (T, 17, 3) and trajectory (T, 3) in metres, camera axes.
+
+    What is assumed is announced by an `AssumptionWarning`. Raises ValueError for wrong shapes, sizes or rates, and when
+    nothing is seen.
+    """
+    if not isinstance(keypoints, Keypoints2D):
+        keypoints = keypoints_from_array(keypoints, fps, image_size, skeleton, camera)
+    elif fps is not None or image_size is not None or skeleton is not None:
+        raise ValueError("got Keypoints2D together with fps, image_size or skeleton; they are already part of Keypoints2D")
+    return (lifter or default_lifter()).predict(keypoints, camera, height=height, **options)
+
+
+LAYOUT_OF_COUNT = {
+    17: "coco17", 23: "coco17_feet", 25: "body25", 26: "halpe26", 33: "mediapipe33", 32: "h36m32", 16: "mpii16",
+    15: "humaneva15", 24: "smpl24",
+}  # fmt: skip
+
+
+def keypoints_from_array(
+    array: np.ndarray,
+    fps: float | None,
+    image_size: tuple[int, int] | None,
+    skeleton: str | Skeleton | None,
+    camera: Camera | None = None,
+) -> Keypoints2D:
+    """`Keypoints2D` from an array (T, J, 2|3) or (J, 2|3), announcing whatever is assumed. Raises ValueError."""
+    array = np.asarray(array)
+    if array.dtype == object or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+        raise ValueError(f"got keypoints of type {array.dtype}, expected real numbers of shape (T, J, 2) or (T, J, 3)")
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim != 3 or array.shape[-1] not in (2, 3) or not array.size:
+        raise ValueError(f"got keypoints of shape {array.shape}, expected (T, J, 2) or (T, J, 3) with at least one frame")
+    array = array.astype(np.float32)
+    layout = _layout(array, skeleton)
+    if fps is None:
+        fps = DEFAULT_FPS
+        _announce(f"no frame rate given, {fps:g} frames per second assumed; pass fps=")
+    if image_size is None:
+        image_size = tuple(camera.image_size) if camera is not None else _assume_size(array)
+    score = array[..., 2] if array.shape[-1] == 3 else None
+    return Keypoints2D(array[..., :2], score, layout, image_size, fps)
+
+
+def _layout(array: np.ndarray, skeleton: str | Skeleton | None) -> Skeleton:
+    count = array.shape[1]
+    if skeleton is None:
+        if count not in LAYOUT_OF_COUNT:
+            known = ", ".join(f"{n} ({name})" for n, name in sorted(LAYOUT_OF_COUNT.items()))
+            raise ValueError(f"got {count} joints, which is no known layout ({known}); pass skeleton=")
+        layout = get_skeleton(LAYOUT_OF_COUNT[count])
+    else:
+        layout = get_skeleton(skeleton)
+        if layout.num_joints != count:
+            raise ValueError(f"got {count} joints, but {layout.name} has {layout.num_joints}; pass the matching skeleton=")
+    if layout.name in ("coco17", "h36m17"):
+        _warn_of_order(array, layout)
+    return layout
+
+
+def _warn_of_order(array: np.ndarray, layout: Skeleton) -> None:
+    guess = guess_order(array[..., :2], array[..., 2] if array.shape[-1] == 3 else None)
+    if guess.skeleton is not None and guess.skeleton != layout.name:
+        _announce(f"the columns are read as {layout.name}, but the order of {guess.skeleton} fits better; pass skeleton=")
+
+
+def _assume_size(array: np.ndarray) -> tuple[int, int]:
+    xy = array[..., :2][np.isfinite(array[..., :2]).all(-1)]
+    if not len(xy):
+        raise ValueError("got keypoints without a single finite point; pass at least one visible joint")
+    if xy.max() <= 2.0:
+        raise ValueError(
+            f"got keypoints no larger than {xy.max():.3g}, which look normalised; give pixels, or pass image_size= with them"
+        )
+    size = tuple(int(np.ceil(max(v, 1))) for v in xy.max(0) + np.maximum(xy.min(0), 0))
+    _announce(f"no image size given, {size[0]}x{size[1]} assumed from the spread of the points; pass image_size=")
+    return size
+
+
+def _announce(sentence: str) -> None:
+    warnings.warn(sentence, AssumptionWarning, stacklevel=5)
+
+
+__all__ = ["AssumptionWarning", "Lifted", "Lifter", "default_lifter", "predict"]
