@@ -1,19 +1,23 @@
 """The benchmark protocol of the lifters, fixed on 2026-11-21 before any tuning and not to be changed.
 
-Motion: the pieces with ``split = val`` of ``mocap17.h5``; pieces of subject ``unknown`` are left out everywhere. Every piece is
-seen by four random static cameras from a fixed seed.
+Motion: the pieces with ``split = val`` of ``mocap17.h5``; pieces of subject ``unknown`` are left out everywhere. Every
+piece is seen by four random static cameras from a fixed seed.
 
 * **standard**: field of view 60 degrees, 3-6 m, pitch -5 to 25 degrees, no roll.
-* **hard**: pitch -20 to 60, roll -25 to 25, field of view 35 to 90 degrees; the val pieces and subjects 43, 85, 88, 90, 94 and
-  135 (acrobatics, dance, martial arts), which benchmark trainings leave out.
+* **hard**: pitch -20 to 60, roll -25 to 25, field of view 35 to 90 degrees; the val pieces and subjects 43, 85, 88, 90,
+  94 and 135 (acrobatics, dance, martial arts), which benchmark trainings leave out.
 
-2D: thirteen joints (nose to ankles), per-joint bias 1.5 % and jitter 0.8 % of the person's projected stature (deviations
-per axis), left/right swaps in 3 % of frames in runs of 1 to 20, 3 % dropouts; no confidences beyond seen or not.
+2D: thirteen joints (nose to ankles), per-joint bias 1.5 % and jitter 0.8 % of the person's projected stature
+(deviations per axis), left/right swaps in 3 % of frames in runs of 1 to 20, 3 % dropouts; no confidences beyond seen
+or not.
 
-Distance is measured to the middle of the piece's path; the camera moves back along its view until every joint is at least
-1 m ahead. Motion that leaves the image is still seen: the protocol tests lifting, not detection.
+Distance is measured to the middle of the piece's path, which lies on the optical axis; the camera moves back along its
+view until every joint is at least 1 m ahead. Motion that leaves the image is still seen: the protocol tests lifting,
+not detection. As methods are given the camera and nothing is cut, the field of view changes no number: every view is
+drawn with one pinhole of 60 degrees.
 
-Metrics: MPJPE, P-MPJPE in mm over all frames and joints, MPJVE in mm per frame at 50 Hz, root error in percent of depth.
+Metrics: MPJPE, P-MPJPE in mm over all frames and joints, MPJVE in mm per frame at 50 Hz, root error in percent of
+depth.
 """
 
 from __future__ import annotations

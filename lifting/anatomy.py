@@ -62,7 +62,8 @@ def trunk_frames(joints: np.ndarray) -> np.ndarray:
 def frame_from_axes(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Rotation matrices whose second column is ``second`` and whose first lies closest to ``first``.
 
-    first, second: (..., 3) of any length. Returns (..., 3, 3); the identity where the two are parallel or zero.
+    first, second: (..., 3) of any length. Returns (..., 3, 3); the identity where one of the two is zero or they are
+    parallel to the last bit (next to that, rounding decides which rotation around ``second`` comes out).
     """
     y = _unit(second)
     x = _unit(first - (first * y).sum(-1, keepdims=True) * y)

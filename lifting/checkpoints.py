@@ -17,8 +17,10 @@ FORMAT = 1
 class Header:
     """What a weight file says of itself.
 
-    kind: what ``models.build`` makes of it (``lifter``, ``temporal``). config: the architecture's fields. skeleton_in and
-    skeleton_out: layouts by name. fps: frame rate it was trained at. input: how keypoints become input.
+    kind: which network it is (``lifter``, ``temporal``). config: the architecture's fields (tuples come back as lists).
+    skeleton_in and skeleton_out: layouts by name. fps: frame rate it was trained at. input: how keypoints become input.
+    licence, training (data and steps) and version (of the code) in words. metrics: benchmark figures by name.
+    Raises ValueError for a field of the wrong type and an fps that is not positive.
     """
 
     kind: str
@@ -32,16 +34,36 @@ class Header:
     version: str
     metrics: dict
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            kind = {"config": dict, "metrics": dict, "fps": (int, float)}.get(name, str)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ValueError(f"the header's {name} is {value!r}; expected {_TYPE_NAMES[kind]}")
+        if not 0 < self.fps < float("inf"):
+            raise ValueError(f"the header's fps is {self.fps}; expected a positive number")
+
+
+_TYPE_NAMES = {dict: "a dictionary", str: "text", (int, float): "a number"}
+
 
 def save_weights(path: str | Path, tensors: dict, header: Header, *, half: bool = True) -> None:
-    """Writes tensors (as float16 unless ``half`` is false) and header beside ``path``, then renames."""
+    """Writes tensors (floating ones as float16 unless ``half`` is false) and header beside ``path``, then renames.
+
+    Raises ValueError for a tensor with values that are not finite once written, OSError for an unwritable place.
+    """
     import torch
     from safetensors.torch import save_file
 
     kept = {k: v.to(torch.float16) if half and v.is_floating_point() else v for k, v in tensors.items()}
     kept = {k: v.detach().cpu().contiguous() for k, v in kept.items()}
+    if broken := [k for k, v in kept.items() if v.is_floating_point() and not v.isfinite().all()]:
+        raise ValueError(
+            f"the tensor {broken[0]!r} is not finite{' in half precision' if half else ''}; "
+            "write weights of a run that went well, or with half=False"
+        )
+    described = json.dumps({"format": FORMAT, **asdict(header)}, sort_keys=True)
     with atomic_path(path) as temporary:
-        save_file(kept, str(temporary), metadata={KEY: json.dumps({"format": FORMAT, **asdict(header)}, sort_keys=True)})
+        save_file(kept, str(temporary), metadata={KEY: described})
 
 
 def load_weights(path: str | Path) -> tuple[dict, Header]:
@@ -57,9 +79,9 @@ def load_weights(path: str | Path) -> tuple[dict, Header]:
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118  safe_open is no mapping
+            tensors = {k: file.get_tensor(k) for k in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a readable safetensors file ({error}); pass weights written by lift") from error
+        raise ValueError(f"{path} is no readable safetensors file ({error}); pass weights written by lift") from error
     header = _read_header(path, metadata)
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, header
 
@@ -68,15 +90,16 @@ def _read_header(path: Path, metadata: dict) -> Header:
     try:
         fields = json.loads(metadata[KEY])
         if fields.pop("format") != FORMAT:
-            raise ValueError("another format number")
+            raise ValueError(f"its format number is not {FORMAT}")
         return Header(**fields)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        reason = f"no entry {error}" if isinstance(error, KeyError) else error
         raise ValueError(
-            f"{path} is a safetensors file without lift's header ({error}); "
+            f"{path} is a safetensors file without lift's header ({reason}); "
             "convert foreign checkpoints first or pass weights written by lift"
         ) from error
 
 
 def file_hash(path: str | Path) -> str:
-    """First 16 hexadecimal digits of the file's SHA-256."""
+    """First 16 hexadecimal digits of the file's SHA-256; FileNotFoundError for a missing file."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]

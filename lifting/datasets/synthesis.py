@@ -1,10 +1,10 @@
 """Synthetic views of real motion: random bodies, cameras and the errors a 2D detector makes.
 
-Motion capture gives joints in metres (Z up). A training sample is a window of it, seen through a random pinhole camera, on a
-body of random proportions, with the 2D points disturbed the way detectors disturb them. Points are camera rays
-(x/z, y/z), so no image size is involved beyond the border that truncates them. All arrays are numpy float32 with leading
-axes (N samples, T frames). Sources of the ideas: PoseAug (Gong et al. 2021) for bodies and cameras, MotionBERT (Zhu et al.
-2023, Augmenter2D) for detector noise, Ray3D (Zhan et al. 2022) for rays.
+Motion capture gives joints in metres (Z up). A training sample is a window of it, seen through a random pinhole camera,
+on a body of random proportions, with the 2D points disturbed the way detectors disturb them. Points are camera rays
+(x/z, y/z), so no image size is involved beyond the border that truncates them. All arrays are numpy float32 with
+leading axes (N samples, T frames). Sources of the ideas: PoseAug (Gong et al. 2021) for bodies and cameras, MotionBERT
+(Zhu et al. 2023, Augmenter2D) for detector noise, Ray3D (Zhan et al. 2022) for rays.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from lifting.anatomy import H36M, NECK_NOSE, STATURE_PER_CHAIN, THORAX, _chain_length, frame_from_axes, trunk_frames
-from lifting.datasets.mocap import MocapPiece
+from lifting.datasets.mocap import FPS, MocapPiece
 from lifting.rotations import rotvec_to_matrix
 from lifting.skeletons import get_skeleton, joint_map
 
@@ -32,10 +32,10 @@ _LEGS = tuple(i for i, name in enumerate(INPUT.joints) if any(p in name for p in
 
 @dataclass(frozen=True)
 class CameraRanges:
-    """Uniform ranges of a random static camera. Degrees and metres."""
+    """Ranges of a random static camera, in degrees and metres; uniform, the distance in its logarithm."""
 
     field_of_view: tuple[float, float] = (35.0, 90.0)  # horizontal
-    distance: tuple[float, float] = (2.5, 8.0)
+    distance: tuple[float, float] = (2.5, 8.0)  # depth of the middle of the person's path
     pitch: tuple[float, float] = (-15.0, 35.0)  # positive looks down
     roll: tuple[float, float] = (-8.0, 8.0)
     centring: float = 0.5  # the middle of the person's path lies within this share of the half image
@@ -47,12 +47,14 @@ class CameraRanges:
 class NoiseModel:
     """Errors of a 2D detector. Lengths are shares of the person's projected stature, shares are of frames."""
 
-    definition: float = 0.0  # metres: constant 3D offset of each joint, fixed to the trunk (joint definitions differ)
+    # Metres: constant 3D offset of each joint, fixed to the trunk (joint definitions differ). Above zero, the nose also
+    # lies further forward and joints of arms and legs slide along their bones, by amounts of their own.
+    definition: float = 0.0
     bias: float = 0.015  # constant 2D offset per joint and view
     jitter: tuple[float, float] = (0.008, 0.008)  # white noise, range of its deviation over samples
-    drift: tuple[float, float] = (0.0, 0.0)  # slow noise (first-order, ~0.6 s), range of its deviation
-    burst_share: float = 0.0  # frames in which a joint is several times worse, in runs
-    burst_scale: float = 5.0
+    drift: tuple[float, float] = (0.0, 0.0)  # smooth noise, a new value every 12 frames, range of its deviation
+    burst_share: float = 0.0  # frames in which a joint's jitter is several times worse, in runs
+    burst_scale: float = 5.0  # at most so many times, at least twice
     swap_share: float = 0.03
     swap_run: tuple[int, int] = (1, 20)
     legs_only: float = 0.0  # share of the swap runs that touch only the legs
@@ -60,7 +62,7 @@ class NoiseModel:
     gap_share: float = 0.0  # joints missing in runs of 5 to 60 frames
     blackout_share: float = 0.0  # whole person missing in runs of 1 to 25 frames
     truncation: float = 0.0  # share of samples cut by the image border
-    feet: float = 0.0  # share of samples with toes and heels
+    feet: float = 0.0  # share of samples with toes and heels, where the motion has them
     scores: bool = False  # confidences that go with the errors; else 1 where seen
     held_rate: float = 0.0  # share of samples detected at half the rate and interpolated
 
@@ -96,7 +98,11 @@ class Views:
 
 @dataclass(frozen=True)
 class Synthesiser:
-    """Endless random training windows from motion capture. Call it with a batch size and a generator to get ``Views``."""
+    """Endless random training windows from motion capture, a pure function of the batch size and the generator.
+
+    frames: length of a window. fps: rate of the windows; pieces of another rate are resampled. speed: range of the
+    factor that a motion is sped up by. Raises ValueError without pieces or frames.
+    """
 
     pieces: Sequence[MocapPiece]
     frames: int
@@ -104,12 +110,16 @@ class Synthesiser:
     noise: NoiseModel = field(default_factory=lambda: TRAINING_NOISE)
     speed: tuple[float, float] = (0.7, 1.4)
     mix_share: float = 0.25  # samples whose upper body comes from another motion
+    fps: float = FPS
 
     def __post_init__(self) -> None:
         if not self.pieces:
             raise ValueError("got no motion to synthesise views from; give at least one mocap piece")
+        if self.frames < 1:
+            raise ValueError(f"got windows of {self.frames} frames; expected at least 1, such as 160")
 
     def __call__(self, batch: int, rng: np.random.Generator) -> Views:
+        """Draws a batch of windows from the generator."""
         joints, feet = self._windows(batch, rng)
         joints, feet = mirror(joints, feet, rng.random(batch) < 0.5)
         joints, feet = mix_bodies(joints, feet, rng.random(batch) < self.mix_share, rng)
@@ -126,7 +136,8 @@ class Synthesiser:
         joints = np.empty((batch, self.frames, 17, 3), np.float32)
         feet = np.full((batch, self.frames, 4, 3), np.nan, np.float32)
         for i, k in enumerate(rng.choice(len(self.pieces), size=batch, p=self._share)):
-            piece, speed = self.pieces[k], rng.uniform(*self.speed)
+            piece = self.pieces[k]
+            speed = rng.uniform(*self.speed) * (piece.fps / self.fps)
             last = len(piece.joints) - 1
             start = rng.uniform(0, max(last - speed * (self.frames - 1), 0))
             times = np.minimum(start + speed * np.arange(self.frames), last)
@@ -144,7 +155,7 @@ def _resample(values: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def mirror(joints: np.ndarray, feet: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mirrors the chosen samples (N,) left to right: x is negated and paired joints change places."""
+    """Mirrors the chosen samples (N,) left to right, in place: x is negated and paired joints change places."""
     sign = np.array([-1, 1, 1], np.float32)
     joints[where] = joints[where][:, :, _H36M_FLIP] * sign
     feet[where] = feet[where][:, :, _FEET_FLIP] * sign
@@ -154,7 +165,7 @@ def mirror(joints: np.ndarray, feet: np.ndarray, where: np.ndarray) -> tuple[np.
 def mix_bodies(
     joints: np.ndarray, feet: np.ndarray, where: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gives the chosen samples (N,) the upper body of another sample, attached by the frame of the pelvis."""
+    """Gives the chosen samples (N,) the upper body of a random sample, in place, attached by the pelvis's frame."""
     if not where.any():
         return joints, feet
     donors = joints[rng.permutation(len(joints))[where]]
@@ -245,8 +256,12 @@ def _place_camera(
     return rotation, shift, border
 
 
-def camera_rotation(yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> np.ndarray:
-    """Camera-from-world rotation (3, 3) of a camera in a Z-up world. Radians; positive pitch looks down."""
+def camera_rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
+    """Camera-from-world rotation (3, 3) of a camera in a Z-up world. Radians.
+
+    Zeros look along +Y; positive yaw turns the camera to its right (clockwise from above), positive pitch looks down,
+    positive roll turns the image clockwise.
+    """
     level = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])  # looks along +Y, image y = -Z
     turn = rotvec_to_matrix(np.array([0.0, 0, yaw]))
     tilt = rotvec_to_matrix(np.array([pitch, 0.0, 0]))
@@ -269,7 +284,8 @@ def detector_points(
         spread[list(INPUT.indices(["left_hip", "right_hip", "nose"]))] = 1.5
         offsets *= spread
         points = points + np.einsum("ntij,nkj->ntki", trunk_frames(joints), offsets)
-        points[:, :, 0] += face_forward(joints) * rng.normal(0.02, 0.02, (len(points), 1, 1)).astype(np.float32)
+        ahead = rng.normal(0.02, 0.02, (len(points), 1, 1)).astype(np.float32)
+        points[:, :, INPUT.index("nose")] += face_forward(joints) * ahead
         for end, start in (("wrist", "elbow"), ("elbow", "shoulder"), ("knee", "hip"), ("ankle", "knee")):
             slide = rng.normal(0, 0.04, (len(points), 1, 1, 1)).astype(np.float32)
             ends, starts = ([INPUT.index(f"{s}_{j}") for s in ("left", "right")] for j in (end, start))
@@ -278,7 +294,7 @@ def detector_points(
 
 
 def face_forward(joints: np.ndarray) -> np.ndarray:
-    """Unit direction the face looks in, (..., 3): from the line thorax-head towards the nose."""
+    """Unit direction the face looks in, (..., 3): from the line thorax-head towards the nose; about 0 on that line."""
     axis = joints[..., H36M.index("head"), :] - joints[..., THORAX, :]
     nose = joints[..., NECK_NOSE, :] - joints[..., THORAX, :]
     forward = nose - axis * ((nose * axis).sum(-1, keepdims=True) / np.maximum((axis**2).sum(-1, keepdims=True), 1e-9))
@@ -290,6 +306,7 @@ def detect(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rays (N, T, 17, 2) and scores (N, T, 17) a detector would report for 3D points in camera axes.
 
+    points: (N, T, 17, 3) metres in the layout ``lift17``; points nearer than 0.2 m are drawn as if 0.2 m ahead.
     size: (N, T) projected stature in ray units. border: (N, 2) half-extents of the image in ray units.
     """
     batch, frames = points.shape[:2]
@@ -322,7 +339,10 @@ def _uniform(rng: np.random.Generator, limits: tuple[float, float], batch: int) 
 def runs(
     shape: tuple[int, int, int], share: float, length: tuple[int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    """Boolean (N, T, K): frames inside random runs whose lengths are uniform in ``length``; ``share`` of frames in all."""
+    """Boolean (N, T, K): frames inside random runs whose lengths are uniform in ``length``; ``share`` of frames in all.
+
+    Runs may overlap, so that 1 - exp(-share) of the frames are met: 2.96 % for 3 %.
+    """
     batch, frames, channels = shape
     mean = (length[0] + length[1]) / 2
     count = rng.poisson(share * (frames + mean) * batch * channels / mean)  # runs may begin before the window

@@ -1,10 +1,11 @@
 """The default lifter: camera rays of 17 keypoints in, H36M-17 joints, root and uncertainty out.
 
-Each frame is first turned into a virtual camera that looks at the person (`encode_rays`): where somebody stands in the image
-and how large they appear no longer changes what the network sees of the pose, for any field of view. This is the idea of
-perspective crop layers (Yu et al. 2021) and Ray3D (Zhan et al. 2022). A residual network of dilated temporal convolutions then maps the
-sequence to joints relative to the root, the root's position and the radius that holds 68 % of each joint's errors. Nothing is
-normalised across time, so a causal network is causal to the last bit.
+Each frame is first turned into a virtual camera that looks at the person (`encode_rays`): where somebody stands in the
+image and how large they appear hardly changes the keypoints that the network sees, for any field of view; both are told
+to it separately. This is the idea of perspective crop layers (Yu et al. 2021) and Ray3D (Zhan et al. 2022). A residual
+network of dilated temporal convolutions then maps the sequence to joints relative to the root, the root's position and
+the radius that holds 68 % of each joint's errors. Nothing is normalised across time, so a causal network is causal to
+the last bit.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ EXTRA_FEATURES = 4
 
 @dataclass(frozen=True)
 class LifterConfig:
-    """Architecture of a `LiftNet`. ``dilations``: one residual block each, kernel width 3."""
+    """Architecture of a `LiftNet`. ``dilations``: one residual block each, kernel width 3.
+
+    Raises ValueError for a size below 1 and for no dilations.
+    """
 
     joints_in: int = 17
     joints_out: int = 17
@@ -35,12 +39,15 @@ class LifterConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "dilations", tuple(self.dilations))  # a list when it comes from a file's JSON header
+        if not self.dilations:
+            raise ValueError("got a lifter configuration without dilations; give one for each block, such as (1, 2, 4)")
         if min(self.channels, self.joints_in, self.joints_out, *self.dilations) < 1:
             raise ValueError(f"got a lifter configuration with a size below 1: {self}; all sizes must be positive")
 
     @property
     def receptive_field(self) -> int:
-        """Frames that one output depends on."""
+        """Frames that one output depends on: as many before as after, or all of them past and present if causal."""
         return 1 + 2 * sum(self.dilations)
 
 
@@ -54,7 +61,8 @@ class ViewFrame(NamedTuple):
 class Lift(NamedTuple):
     """Outputs of a lifter in camera axes.
 
-    joints (..., T, 17, 3) metres relative to the root, root (..., T, 3) metres, log_sigma (..., T, 17) log metres.
+    joints (..., T, 17, 3) metres relative to the root, root (..., T, 3) metres, log_sigma (..., T, 17) log metres, of
+    which the root's own column means nothing: joint 0 has no error to learn from.
     """
 
     joints: Tensor
@@ -65,8 +73,9 @@ class Lift(NamedTuple):
 def encode_rays(rays: Tensor, scores: Tensor) -> tuple[Tensor, ViewFrame]:
     """Network input for rays seen by a camera.
 
-    rays: (..., 17, 2) as (x/z, y/z) in the layout ``lift17``, NaN where unseen; scores: (..., 17) in [0, 1], 0 where unseen.
-    Returns features (..., 72) and the virtual camera of each frame. Frames without any joint give zeros.
+    rays: (..., 17, 2) as (x/z, y/z) in the layout ``lift17``, NaN where unseen; scores: (..., 17) in [0, 1], 0 where
+    unseen. Returns features (..., 72) and the virtual camera of each frame. Frames without any joint give zeros and the
+    camera itself, with a spread of 0.1.
     """
     seen = (scores > 0) & torch.isfinite(rays).all(-1)
     rays = torch.where(seen[..., None], rays, 0.0)
@@ -91,7 +100,7 @@ def _core(seen: Tensor) -> Tensor:
 
 
 def _centre_weights(seen: Tensor) -> Tensor:
-    """Weights (..., 17) of the joints in the person's centre: the trunk counts most, feet only where nothing else is seen."""
+    """Weights (..., 17) of the joints in the person's centre: most for the trunk, hardly any for toes and heels."""
     base = torch.full((seen.shape[-1],), 0.1, device=seen.device)
     base[list(TORSO)] = 1.0
     base[NUM_CORE:] = 1e-3
@@ -152,7 +161,10 @@ class LiftNet(nn.Module):
         self.sigma = nn.Sequential(nn.Linear(channels, 64), nn.GELU(), nn.Linear(64, joints_out))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """features: (N, T, F). Returns pose (N, T, J, 3) metres with the root at zero, root code (N, T, 3), log sigma (N, T, J)."""
+        """Pose (N, T, J, 3) metres with zeros for the root, root code (N, T, 3), log sigma (N, T, J).
+
+        features: (N, T, F) of `encode_rays`. All in the virtual camera of each frame.
+        """
         x = self.stem(features)
         for block in self.blocks:
             x = block(x)
@@ -177,7 +189,8 @@ class LiftNet(nn.Module):
 def decode_root(code: Tensor, spread: Tensor) -> Tensor:
     """Root position (..., 3) metres in the virtual camera from the network's code (..., 3) and the spread (...,).
 
-    The code holds the root's ray in units of the spread and the log of depth x spread over the typical spread in metres.
+    The code holds the root's ray in units of the spread and the log of depth x spread over the typical spread in
+    metres, which is kept within +-3.
     """
     depth = REFERENCE_SPREAD / spread * code[..., 2].clamp(-3, 3).exp()
     ray = functional.pad(code[..., :2] * spread[..., None], (0, 1), value=1.0)

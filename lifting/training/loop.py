@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import pickle
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,7 +25,11 @@ CHECKPOINT = "last.pt"
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """Schedule of a run: linear warm-up, cosine decay, exponential average of the weights."""
+    """Schedule of a run: linear warm-up, cosine decay, exponential average of the weights.
+
+    warmup: steps. clip: largest norm of the gradient. average: decay of the averaged weights per step, less in the
+    first steps. Raises ValueError for a number of steps below 1.
+    """
 
     steps: int = 10_000
     learning_rate: float = 1e-3
@@ -37,9 +42,15 @@ class LoopConfig:
     bfloat16: bool = True
     device: str = "cpu"
 
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.checkpoint_every < 1:
+            raise ValueError(
+                f"got {self.steps} steps and a checkpoint every {self.checkpoint_every} steps; both must be at least 1"
+            )
+
 
 def learning_rate(step: int, config: LoopConfig) -> float:
-    """Learning rate at a step."""
+    """Learning rate of the update from ``step`` to ``step + 1``: the highest one at step ``warmup - 1``."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
     progress = (step - config.warmup) / max(1, config.steps - config.warmup)
@@ -73,38 +84,61 @@ class Run:
             torch.save(state, file)
 
     def resume(self) -> bool:
-        """Loads the last checkpoint of the folder, if there is one."""
+        """Loads the last checkpoint of the folder and returns whether there was one.
+
+        Raises ValueError for a damaged one and for one of another network.
+        """
         path = self.folder / CHECKPOINT
         if not path.exists():
             return False
-        state = torch.load(path, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["torch_rng"])
-        self.step = state["step"]
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.averaged.load_state_dict(state["averaged"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            torch.set_rng_state(state["torch_rng"])
+            self.step = state["step"]
+        except (RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"cannot resume from {path} ({reason}); expected a whole checkpoint of this very network: "
+                "give the options of the run that wrote it, or another folder"
+            ) from error
         return True
 
     def update(self, losses: dict[str, Tensor], weights: dict[str, float]) -> None:
-        """One optimiser step on the weighted sum of the named losses."""
+        """One optimiser step on the weighted sum of the named losses.
+
+        Raises FloatingPointError, before anything has changed, when the sum or its gradient is not finite.
+        """
         total = sum(weights[name] * loss for name, loss in losses.items())
-        if not torch.isfinite(total):
-            named = ", ".join(f"{k} {v.item():.3g}" for k, v in losses.items())
-            raise FloatingPointError(f"the loss at step {self.step} is not finite ({named}); the last checkpoint is kept")
+        self._check_finite(total, "loss", losses)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, self.config)
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        # An infinite gradient of a finite loss would go unnoticed into the weights and from there into the checkpoint.
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        self._check_finite(norm, "gradient", losses)
         self.optimiser.step()
         self.step += 1
         self._average()
+
+    def _check_finite(self, value: Tensor, name: str, losses: dict[str, Tensor]) -> None:
+        if not torch.isfinite(value):
+            named = ", ".join(f"{k} {v.item():.3g}" for k, v in losses.items())
+            raise FloatingPointError(
+                f"the {name} at step {self.step} is not finite ({named}); the last checkpoint is kept: "
+                "look at the data of that step or lower the learning rate"
+            )
 
     @torch.no_grad()
     def _average(self) -> None:
         decay = min(self.config.average, (1 + self.step) / (10 + self.step))
         mine, current = list(self.averaged.parameters()), list(self.network.parameters())
         torch._foreach_lerp_(mine, current, 1 - decay)
+        for copy_of, buffer in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
+            copy_of.copy_(buffer)  # batch norms keep averages of their own
 
 
 def fit(
@@ -114,12 +148,15 @@ def fit(
     weights: dict[str, float],
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
 ) -> None:
-    """Trains ``run`` to its last step. ``batches`` must start at the run's step.
+    """Trains ``run`` to its last step, not at all if it is there. ``batches`` must start at the run's step.
 
-    Metrics go to ``metrics.jsonl`` at every checkpoint: mean losses since the last one and what ``evaluate`` says of the
-    averaged network. An interrupt leaves the last checkpoint whole.
+    Metrics go to ``metrics.jsonl`` at every checkpoint: mean losses since the last one and what ``evaluate`` says of
+    the averaged network. An interrupt leaves the last checkpoint whole. Raises FloatingPointError when the loss or its
+    gradient is not finite.
     """
-    config, sums, since = run.config, {}, time.monotonic()
+    config, sums, first, since = run.config, {}, run.step, time.monotonic()
+    if run.step >= config.steps:
+        return
     run.network.train()
     bar = tqdm(batches, total=config.steps, initial=run.step, unit="step", mininterval=5)
     for batch in bar:
@@ -130,12 +167,12 @@ def fit(
             sums[name] = sums.get(name, 0.0) + loss.item()
         if run.step % config.checkpoint_every == 0 or run.step == config.steps:
             run.save()
-            count = config.checkpoint_every
+            count = run.step - first
             report = {"step": run.step, "seconds": round(time.monotonic() - since, 1)}
             report |= {name: round(value / count, 5) for name, value in sums.items()}
             report |= evaluate(run.averaged) if evaluate else {}
             with open(run.folder / "metrics.jsonl", "a") as log:
                 log.write(json.dumps(report) + "\n")
-            sums = {}
+            sums, first = {}, run.step
         if run.step >= config.steps:
             break

@@ -1,4 +1,8 @@
-"""Losses of the lifters. Pure functions of tensors, in metres; each returns a scalar."""
+"""Losses of the lifters: pure functions of tensors.
+
+Lengths are in metres (``velocity`` in metres per frame), the root's errors in shares of its depth, ``sigma`` in natural
+logarithms.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,13 @@ DEFAULT_WEIGHTS = {
 
 
 def lift_losses(lift: Lift, joints: Tensor, root: Tensor) -> dict[str, Tensor]:
-    """Named losses of a lift against the truth. joints: (N, T, 17, 3) relative to the root, root: (N, T, 3), camera axes."""
+    """Named losses, scalars, of a lift against the truth.
+
+    joints: (N, T, 17, 3) metres relative to the root, root: (N, T, 3) metres, camera axes. Raises ValueError for a
+    single frame, which has no velocity.
+    """
+    if root.shape[1] < 2:
+        raise ValueError(f"got windows of {root.shape[1]} frame; expected at least 2, since one has no velocity")
     depth = root[..., 2:].clamp_min(0.5)
     error = distance(lift.joints, joints)
     root_error = (lift.root - root) / depth
@@ -32,7 +42,7 @@ def lift_losses(lift: Lift, joints: Tensor, root: Tensor) -> dict[str, Tensor]:
 
 
 def distance(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distance over the last axis with a finite gradient at zero."""
+    """Euclidean distance over the last axis with a finite gradient at zero, where it is 0.01 mm."""
     return ((a - b).square().sum(-1) + 1e-10).sqrt()
 
 
@@ -48,6 +58,9 @@ def bone_lengths(joints: Tensor) -> Tensor:
 
 
 def quantile_loss(log_radius: Tensor, error: Tensor, quantile: float) -> Tensor:
-    """Pinball loss in the log domain: its minimum is the radius that holds ``quantile`` of the errors (Koenker 1978)."""
+    """Pinball loss in the log domain: its minimum is the radius that holds ``quantile`` of the errors (Koenker 1978).
+
+    log_radius and error (metres, counted as at least 0.1 mm) have one shape. Returns a scalar.
+    """
     excess = error.clamp_min(1e-4).log() - log_radius
     return torch.maximum(quantile * excess, (quantile - 1) * excess).mean()

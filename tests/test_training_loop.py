@@ -1,0 +1,294 @@
+"""The training loop: schedule, averages, exact resuming, and what happens when a run goes wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from walking_figure import walking_piece
+
+from experiments.train_lifter import Batches, export, losses_of
+from lifting.checkpoints import load_weights
+from lifting.datasets.synthesis import CameraRanges, NoiseModel, Synthesiser
+from lifting.models.lifter import LifterConfig, LiftNet
+from lifting.training.loop import CHECKPOINT, LoopConfig, Run, fit, learning_rate
+from lifting.training.losses import DEFAULT_WEIGHTS
+
+CONFIG = LoopConfig(steps=13, learning_rate=1e-2, warmup=3, checkpoint_every=4, bfloat16=False)
+LIFTER = LifterConfig(channels=8, dilations=(1, 2), dropout=0.1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads of tiny operations wait for each other: on a busy machine, two take a hundred times longer than one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def lifter_run(folder: Path, config: LoopConfig = CONFIG, seed: int = 0) -> Run:
+    torch.manual_seed(seed)
+    return Run(LiftNet(**asdict(LIFTER)), config, folder)
+
+
+def stream(first: int, last: int, batch: int = 2, frames: int = 9) -> Iterator[list[torch.Tensor]]:
+    batches = Batches(Synthesiser([walking_piece(frames=40)], frames), batch, seed=3)
+    return (batches[step] for step in range(first, last))
+
+
+def linear_run(folder: Path, network: nn.Module | None = None, **options) -> Run:
+    config = replace(CONFIG, **options)
+    torch.manual_seed(0)
+    return Run(network or nn.Linear(2, 1), config, folder)
+
+
+def squares(network: nn.Module, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"squares": network(batch).square().mean()}
+
+
+def numbers(run: Run) -> list[torch.Tensor]:
+    """All that changes while training."""
+    moments = [v for state in run.optimiser.state.values() for v in state.values()]
+    return [*run.network.state_dict().values(), *run.averaged.state_dict().values(), *moments, torch.get_rng_state()]
+
+
+def metrics_of(run: Run) -> list[dict]:
+    return [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+
+
+# ---- schedule and averages
+
+
+def test_learning_rate_warms_up_and_decays_along_a_cosine():
+    config = LoopConfig(steps=1100, learning_rate=1.0, final_learning_rate=0.1, warmup=100)
+    assert learning_rate(0, config) == pytest.approx(0.01) and learning_rate(49, config) == pytest.approx(0.5)
+    assert learning_rate(99, config) == 1.0 == learning_rate(100, config)
+    assert learning_rate(600, config) == pytest.approx(0.55)
+    assert learning_rate(350, config) == pytest.approx(0.1 + 0.9 * (0.5 + math.sqrt(0.125)))
+    assert learning_rate(1100, config) == pytest.approx(0.1) == learning_rate(9999, config)
+
+
+def test_learning_rate_without_warm_up_and_with_nothing_else():
+    assert learning_rate(0, LoopConfig(steps=10, learning_rate=0.5, warmup=0)) == 0.5
+    assert learning_rate(4, LoopConfig(steps=5, learning_rate=0.5, warmup=5)) == 0.5
+
+
+def test_optimiser_gets_the_schedules_rate(tmp_path):
+    run, rates = linear_run(tmp_path), []
+    for _ in range(CONFIG.steps):
+        run.update(squares(run.network, torch.ones(1, 2)), {"squares": 1.0})
+        rates.append(run.optimiser.param_groups[0]["lr"])
+    assert rates == [learning_rate(step, CONFIG) for step in range(CONFIG.steps)]
+
+
+def test_averaged_weights_in_closed_form(tmp_path):
+    run = linear_run(tmp_path, average=0.3)
+    expected = run.network.weight.detach().clone()
+    for step in range(1, 9):
+        run.update(squares(run.network, torch.ones(1, 2)), {"squares": 1.0})
+        decay = min(0.3, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * run.network.weight.detach()
+        torch.testing.assert_close(run.averaged.weight, expected)
+    assert not run.averaged.weight.requires_grad and (run.averaged.weight != run.network.weight).all()
+
+
+def test_averaged_network_takes_over_the_statistics_of_batch_norms(tmp_path):
+    run = linear_run(tmp_path, nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
+    run.update(squares(run.network, torch.randn(5, 2)), {"squares": 1.0})
+    assert (run.network[1].running_mean != 0).all() and run.averaged[1].num_batches_tracked == 1
+    torch.testing.assert_close(run.averaged[1].running_mean, run.network[1].running_mean)
+
+
+def test_weighted_sum_of_the_losses_is_what_falls(tmp_path):
+    first, second = linear_run(tmp_path / "a"), linear_run(tmp_path / "b")
+    batch = torch.ones(1, 2)
+    loss = squares(first.network, batch)["squares"]
+    first.update({"one": loss, "two": loss}, {"one": 0.25, "two": 0.5})
+    second.update(squares(second.network, batch), {"squares": 0.75})
+    assert torch.equal(first.network.weight, second.network.weight)
+
+
+def test_large_gradients_are_clipped(tmp_path):
+    run = linear_run(tmp_path, clip=0.5)
+    run.update({"squares": 1e4 * squares(run.network, torch.ones(1, 2))["squares"]}, {"squares": 1.0})
+    norm = torch.stack([p.grad.norm() for p in run.network.parameters()]).norm()
+    assert norm.item() == pytest.approx(0.5, rel=1e-3)
+
+
+# ---- resuming
+
+
+def test_batches_depend_on_the_step_alone():
+    whole, later = list(stream(0, 5)), list(stream(3, 5))
+    for one, two in zip(whole[3:], later, strict=True):
+        for a, b in zip(one, two, strict=True):
+            assert torch.equal(a.nan_to_num(-1), b.nan_to_num(-1))
+    assert not torch.equal(whole[0][2], whole[1][2])
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_run_that_was_killed_and_resumed_equals_the_uninterrupted_one_to_the_last_bit(tmp_path, bfloat16):
+    config = replace(CONFIG, bfloat16=bfloat16)
+    whole = lifter_run(tmp_path / "whole", config)
+    fit(whole, stream(0, 13), losses_of, DEFAULT_WEIGHTS)
+    expected = [values.clone() for values in numbers(whole)]
+
+    def killed() -> Iterator:
+        yield from stream(0, 10)
+        raise KeyboardInterrupt
+
+    broken = lifter_run(tmp_path / "killed", config)
+    with pytest.raises(KeyboardInterrupt):
+        fit(broken, killed(), losses_of, DEFAULT_WEIGHTS)
+    resumed = lifter_run(tmp_path / "killed", config, seed=99)
+    assert resumed.resume() and resumed.step == 8
+    fit(resumed, stream(8, 13), losses_of, DEFAULT_WEIGHTS)
+    for one, two in zip(expected, numbers(resumed), strict=True):
+        assert torch.equal(one, two)
+    strip = [[{k: v for k, v in row.items() if k != "seconds"} for row in metrics_of(run)] for run in (whole, resumed)]
+    assert strip[0] == strip[1] and [row["step"] for row in strip[0]] == [4, 8, 12, 13]
+
+
+def test_nothing_to_resume(tmp_path):
+    run = lifter_run(tmp_path / "new" / "folder")
+    assert run.folder.is_dir() and not run.resume() and run.step == 0
+
+
+def test_finished_run_is_not_trained_further(tmp_path):
+    run = linear_run(tmp_path, steps=2)
+    fit(run, [torch.ones(1, 2)] * 5, squares, {"squares": 1.0})
+    weight = run.network.weight.detach().clone()
+    fit(run, [torch.ones(1, 2)] * 5, squares, {"squares": 1.0})
+    assert run.step == 2 and torch.equal(run.network.weight, weight) and len(metrics_of(run)) == 1
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ("exploded",)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", "bomb", "cut", {"step": 3}, "other"])
+def test_damaged_hostile_and_foreign_checkpoints_are_refused(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / CHECKPOINT
+    linear_run(tmp_path).save()
+    if content == "cut":
+        content = path.read_bytes()[:900]
+    if content == "other":
+        linear_run(tmp_path, nn.Linear(3, 1)).save()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(Bomb() if content == "bomb" else content, path)
+    with pytest.raises(ValueError, match=r"cannot resume from .*last\.pt .*expected a whole checkpoint") as caught:
+        linear_run(tmp_path).resume()
+    assert "\n" not in str(caught.value) and not (tmp_path / "exploded").exists()
+
+
+# ---- accidents
+
+
+@pytest.mark.parametrize(("poison", "word"), [(math.nan, "loss"), (math.inf, "loss"), (0.0, "gradient")])
+def test_losses_and_gradients_that_are_not_finite_stop_the_run_and_keep_the_checkpoint(tmp_path, poison, word):
+    def losses(network: nn.Module, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"roots": (batch * network(torch.ones(1, 2)).square()).sqrt().mean()}  # sqrt has no slope at 0
+
+    run = linear_run(tmp_path)
+    with pytest.raises(FloatingPointError, match=f"the {word} at step 6 is not finite .roots .*checkpoint is kept"):
+        fit(run, [torch.ones(1)] * 6 + [torch.full((1,), poison)], losses, {"roots": 1.0})
+    assert torch.isfinite(run.network.weight).all() and torch.isfinite(run.averaged.weight).all() and run.step == 6
+    kept = linear_run(tmp_path)
+    assert kept.resume() and kept.step == 4 and torch.isfinite(kept.network.weight).all()
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [CHECKPOINT, "metrics.jsonl"]
+
+
+def test_write_that_fails_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    run = linear_run(tmp_path)
+    run.save()
+    before = (tmp_path / CHECKPOINT).read_bytes()
+
+    def half_written(state, file):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", half_written)
+    with pytest.raises(OSError, match="disk full"):
+        run.save()
+    assert (tmp_path / CHECKPOINT).read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("options", [{"steps": 0}, {"checkpoint_every": 0}])
+def test_impossible_schedules_are_refused(options):
+    with pytest.raises(ValueError, match="must be at least 1"):
+        LoopConfig(**options)
+
+
+# ---- reports
+
+
+def test_metrics_are_means_since_the_last_report_and_of_the_averaged_network(tmp_path):
+    run, seen, evaluated = linear_run(tmp_path, steps=5, checkpoint_every=3), [], []
+
+    def losses(network: nn.Module, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        seen.append(squares(network, batch)["squares"].item())
+        return squares(network, batch)
+
+    def evaluate(network: nn.Module) -> dict[str, float]:
+        evaluated.append(network)
+        return {"score_mm": 7.0}
+
+    fit(run, [torch.full((1, 2), float(i)) for i in range(1, 9)], losses, {"squares": 1.0}, evaluate)
+    first, last = metrics_of(run)
+    assert first["squares"] == pytest.approx(np.mean(seen[:3]), abs=1e-5)
+    assert last["squares"] == pytest.approx(np.mean(seen[3:]), abs=1e-5)  # of two steps, not of three
+    assert (first["step"], last["step"], last["score_mm"]) == (3, 5, 7.0) and last["seconds"] >= 0
+    assert evaluated == [run.averaged] * 2 and len(seen) == 5
+
+
+def test_exported_weights_rebuild_the_averaged_network(tmp_path):
+    run = lifter_run(tmp_path)
+    fit(run, stream(0, 13), losses_of, DEFAULT_WEIGHTS)
+    export(run, LIFTER, tmp_path / "lifter.safetensors", everything=False)
+    tensors, header = load_weights(tmp_path / "lifter.safetensors")
+    assert (header.kind, header.skeleton_in, header.skeleton_out, header.fps) == ("lifter", "lift17", "h36m17", 50.0)
+    assert "mocap.cs.cmu.edu" in header.training and "13 steps" in header.training
+    network = LiftNet(**asdict(LifterConfig(**header.config)))
+    network.load_state_dict(tensors)
+    for name, values in run.averaged.state_dict().items():
+        torch.testing.assert_close(network.state_dict()[name], values, rtol=1e-3, atol=1e-6)
+
+
+# ---- it learns
+
+
+@pytest.mark.slow
+def test_a_tiny_lifter_learns_to_lift_a_walk(tmp_path):
+    torch.manual_seed(0)
+    pieces = [walking_piece(str(phase), 120, phase=phase) for phase in (0.0, 1.5, 3.0, 4.5)]
+    cameras = ((1.0, CameraRanges((60, 60), (3, 5), (-5, 15), (0, 0))),)
+    source = Synthesiser(pieces, 8, cameras, NoiseModel(bias=0.0, jitter=(0.003, 0.003)), mix_share=0.0)
+    config = LoopConfig(240, 4e-3, 1e-4, 20, average=0.95, checkpoint_every=240, bfloat16=False)
+    run = Run(LiftNet(**asdict(LifterConfig(channels=64, dilations=(1,)))), config, tmp_path)
+    batches, held_out = Batches(source, 32, seed=0), Batches(source, 64, seed=1)[0]
+
+    def judge() -> tuple[float, float, float]:
+        with torch.no_grad():
+            lift = run.averaged.eval().lift(*held_out[:2])
+        error = (lift.joints - held_out[2]).norm(dim=-1)[..., 1:]
+        root = ((lift.root - held_out[3]).norm(dim=-1) / held_out[3][..., 2]).mean()
+        return error.mean().item(), root.item(), (error < lift.log_sigma[..., 1:].exp()).float().mean().item()
+
+    fit(run, (batches[step] for step in range(config.steps)), losses_of, DEFAULT_WEIGHTS)
+    pose, root, inside = judge()
+    mean_pose = held_out[2].mean((0, 1)).expand_as(held_out[2])
+    assert pose < 0.75 * (held_out[2] - mean_pose)[:, :, 1:].norm(dim=-1).mean()
+    assert pose < 0.16 and root < 0.1 and inside == pytest.approx(0.68, abs=0.15)
