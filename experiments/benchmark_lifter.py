@@ -2,10 +2,11 @@
 
     python -m experiments.benchmark_lifter --mocap ../shared/mocap/mocap17.h5 [--weights FILE]
 
-Rows add one stage after the other: the bare network, the flip, the cleaning, the trajectory fit (``predict`` as users call
-it, known intrinsics). ``predict + height`` also gets the recorded stature, as `lifting.anatomy` measures it. MPJPE,
-P-MPJPE and MPJVE are means over all frames of all views; the root error is the distance over the depth, mean and median.
-Coverage is the share of joint errors inside their sigma (68 % is calibrated). Writes ``runs/benchmark_lifter.json``.
+Rows add one stage after the other: the bare network, the flip, the cleaning, the trajectory fit (``predict`` as users
+call it, known intrinsics). ``predict + height`` also gets the recorded stature, as `lifting.anatomy` measures it.
+MPJPE, P-MPJPE and MPJVE are means over all frames of all views; the root error is the distance over the depth, mean and
+median. Coverage is the share of joint errors inside their sigma (68 % is calibrated). Writes
+``runs/benchmark_lifter.json``.
 """
 
 from __future__ import annotations

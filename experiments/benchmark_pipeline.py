@@ -5,8 +5,8 @@
 * ``lift run`` on a clip of a minute (the sample, forwards and backwards) to ``.npz`` against decoding, detecting and
   tracking alone; both in fresh processes, in turn, best of ``--rounds``. Target: at most 10 % more.
 * ``lift --help``, best of five. Target: under 0.5 s.
-* One hour of keypoints at 50 Hz through ``lift.predict``: growth of the peak resident memory over the state with library,
-  weights and keypoints loaded. Target: within 1 GB.
+* One hour of keypoints at 50 Hz through ``lift.predict``: growth of the peak resident memory over the state with
+  library, weights and keypoints loaded. Target: within 1 GB.
 
 The matrix rate of the same run says how busy the machine was. Writes ``runs/benchmark_pipeline.json``.
 """

@@ -21,6 +21,7 @@ from lifting.checkpoints import Header, save_weights
 from lifting.datasets.mocap import read_mocap
 from lifting.datasets.synthesis import Synthesiser
 from lifting.metrics import mpjpe, p_mpjpe
+from lifting.models import build
 from lifting.models.lifter import LifterConfig, LiftNet
 from lifting.training.loop import LoopConfig, Run, fit
 from lifting.training.losses import DEFAULT_WEIGHTS, lift_losses
@@ -85,7 +86,7 @@ def main(
     pieces = read_mocap(mocap, feet=rotations) if everything else training_pieces(mocap, rotations)
     config = LifterConfig(channels=channels)
     loop = LoopConfig(steps=steps, learning_rate=learning_rate, device=device)
-    run = Run(LiftNet(**asdict(config)), loop, Path(folder))
+    run = Run(build(config), loop, Path(folder))
     if not run.resume() and start:
         state = torch.load(Path(start) / "last.pt", weights_only=True)["averaged"]
         run.network.load_state_dict(state)

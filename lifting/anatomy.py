@@ -35,10 +35,10 @@ def stature(joints: np.ndarray) -> float:
     joints = joints[np.isfinite(joints).all(axis=(1, 2))]
     if not len(joints):
         raise ValueError("cannot measure the stature of a motion without a finite frame; give at least one frame")
-    return float(STATURE_PER_CHAIN * np.median(_chain_length(joints)))
+    return float(STATURE_PER_CHAIN * np.median(chain_length(joints)))
 
 
-def _chain_length(joints: np.ndarray) -> np.ndarray:
+def chain_length(joints: np.ndarray) -> np.ndarray:
     """Leg (mean of both sides) plus trunk plus neck and head, (...,) metres."""
 
     def distance(a: str, b: str) -> np.ndarray:

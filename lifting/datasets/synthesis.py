@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lifting.anatomy import H36M, NECK_NOSE, STATURE_PER_CHAIN, THORAX, _chain_length, frame_from_axes, trunk_frames
+from lifting.anatomy import H36M, NECK_NOSE, STATURE_PER_CHAIN, THORAX, chain_length, frame_from_axes, trunk_frames
 from lifting.datasets.mocap import FPS, MocapPiece
 from lifting.rotations import rotvec_to_matrix
 from lifting.skeletons import get_skeleton, joint_map
@@ -227,7 +227,7 @@ def photograph(
     border = np.stack([p[2] for p in placed]).astype(np.float32)
     in_camera = np.einsum("nij,ntkj->ntki", rotation, joints) + shift
     feet_in_camera = np.einsum("nij,ntkj->ntki", rotation, feet) + shift
-    height = (STATURE_PER_CHAIN * _chain_length(joints[:, 0])).astype(np.float32)
+    height = (STATURE_PER_CHAIN * chain_length(joints[:, 0])).astype(np.float32)
     points = detector_points(in_camera, feet_in_camera, noise, rng)
     rays, scores = detect(points, height[:, None] / in_camera[:, :, 0, 2], border, noise, rng)
     root = in_camera[:, :, 0]

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from importlib import import_module
 
-BUILDERS = {"TemporalConfig": ("lifting.models.temporal", "build_temporal")}
+BUILDERS = {
+    "LifterConfig": ("lifting.models.lifter", "build_lifter"),
+    "TemporalConfig": ("lifting.models.temporal", "build_temporal"),
+}
 
 
 def build(config):

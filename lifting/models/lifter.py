@@ -10,7 +10,7 @@ the last bit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import torch
@@ -184,6 +184,11 @@ class LiftNet(nn.Module):
             joints = torch.einsum("...ij,...kj->...ki", back, pose)
             root = torch.einsum("...ij,...j->...i", back, decode_root(code, view.spread))
         return Lift(joints, root, log_sigma)
+
+
+def build_lifter(config: LifterConfig) -> LiftNet:
+    """A freshly initialised lifter of the given architecture."""
+    return LiftNet(**asdict(config))
 
 
 def decode_root(code: Tensor, spread: Tensor) -> Tensor:
