@@ -11,6 +11,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -185,8 +186,9 @@ class _Graph:
                 "or choose the detector 'mediapipe'."
             ) from error
         try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
-            self._interpreter.allocate_tensors()
+            with _native_messages_hidden():
+                self._interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ValueError(
                 f"{path} is not a usable TFLite model ({error}): take it from mediapipe==0.10.21."
@@ -204,6 +206,24 @@ class _Graph:
         # The landmark graph has two outputs that end in 1, presence and a segmentation mask; the smaller one is meant.
         matches = [(np.prod(shape), index) for index, shape in self._outputs if shape[-1] == length]
         return min(matches)[1]
+
+
+@contextmanager
+def _native_messages_hidden() -> Iterator[None]:
+    """Send what C++ writes to stderr nowhere: TFLite announces its delegate there and has no switch for it."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # no stderr, nothing to hide
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def available_cores() -> int:

@@ -48,6 +48,12 @@ def chain_length(joints: np.ndarray) -> np.ndarray:
     return leg + distance("hip", "spine") + distance("spine", "thorax") + distance("thorax", "head")
 
 
+def check_height(height: float | None) -> None:
+    """ValueError for a stature that no person has."""
+    if height is not None and not 0.3 <= height <= 3.0:
+        raise ValueError(f"got a height of {height} m, expected between 0.3 and 3; give the person's stature in metres")
+
+
 def trunk_frames(joints: np.ndarray) -> np.ndarray:
     """Rotation of the trunk, columns (to the person's left, up, forward), from hips and thorax.
 

@@ -22,14 +22,25 @@ def one_sentence_errors(command: Callable) -> Callable:
         try:
             return command(*args, **kwargs)
         except KeyboardInterrupt:
-            click.echo("lift: interrupted", err=True)
+            say("lift: interrupted", err=True)
             sys.exit(130)
         except USER_ERRORS as error:
             text = str(error) if not isinstance(error, MemoryError) else "not enough memory for this input"
-            click.echo(f"lift: {' '.join(text.split()) or type(error).__name__}", err=True)
+            say(f"lift: {printable(' '.join(text.split())) or type(error).__name__}", err=True)
             sys.exit(2)
 
     return wrapped
+
+
+def printable(text: str) -> str:
+    """The text with everything escaped that a terminal would obey or a stream refuse (file names may hold anything)."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(text: str, err: bool = False) -> None:
+    """Prints the text; characters that the stream's encoding lacks come out escaped."""
+    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -71,8 +82,8 @@ def run(output: tuple[str, ...], weights: str | None, skeleton: str | None, as_j
     if not output:
         paths.append(paths[0].with_name("report.json"))
         pipeline.write_report(take, paths[-1])
-    click.echo(json.dumps({**take.metadata, "assumed": take.assumed, "outputs": list(map(str, paths))}, indent=2)
-               if as_json else summary(take, paths))
+    facts = {**take.metadata, "assumed": take.assumed, "outputs": list(map(str, paths))}
+    say(json.dumps(facts, indent=2) if as_json else summary(take, paths))
 
 
 def _skeleton(name: str | None) -> object:
@@ -107,15 +118,15 @@ def summary(take, paths: Iterable) -> str:  # noqa: ANN001  the type would impor
         f"focal length {focal} px, detector {take.metadata['detector']}"
     ]
     for report in take.metadata["people"]:
+        repairs = report["repairs"]
         lines.append(
             f"  person {report['id']}: seen in {report['frames']} frames, confidence {report['mean_confidence']:.2f}, "
-            f"{report['repairs']['swapped_frames']} left/right swaps repaired, {report['repairs']['outliers']} outliers "
-            f"masked, reprojection "
-            f"{report['reprojection_error_px']} px, sigma {1000 * report['median_sigma_m']:.0f} mm"
+            f"{repairs['swapped_frames']} left/right swaps repaired, {repairs['outliers']} outliers masked, "
+            f"reprojection {report['reprojection_error_px']} px, sigma {1000 * report['median_sigma_m']:.0f} mm"
         )
     lines += [f"  assumed: {sentence}" for sentence in take.assumed]
     lines += [f"  warning: {sentence}" for sentence in take.metadata["warnings"]]
-    return "\n".join([*lines, *(f"wrote {path}" for path in paths)])
+    return "\n".join(map(printable, [*lines, *(f"wrote {path}" for path in paths)]))
 
 
 @main.command()
@@ -126,7 +137,7 @@ def doctor(as_json: bool) -> None:
     from lifting.doctor import describe, examine
 
     findings = examine()
-    click.echo(json.dumps(findings, indent=2) if as_json else describe(findings))
+    say(json.dumps(findings, indent=2) if as_json else describe(findings))
 
 
 if __name__ == "__main__":

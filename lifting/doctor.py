@@ -56,14 +56,20 @@ def _weights() -> list[dict]:
 
     entries = []
     for path in sorted((Path(__file__).parent / "weights").glob("*.safetensors")):
-        header = load_weights(path)[1]
-        entries.append({"file": path.name, "hash": file_hash(path), "kind": header.kind, "fps": header.fps})
+        try:
+            header = load_weights(path)[1]
+            entry = {"usable": True, "hash": file_hash(path), "kind": header.kind, "fps": header.fps, "why": ""}
+        except (ImportError, OSError, ValueError) as error:
+            entry = {"usable": False, "why": str(error)}
+        entries.append({"file": path.name, **entry})
     return entries
 
 
 def _device() -> str:
-    import torch
-
+    try:
+        import torch
+    except ImportError:
+        return "no torch"
     if torch.cuda.is_available():
         return f"cuda ({torch.cuda.get_device_name()})"
     return f"cpu ({torch.get_num_threads()} threads)"
@@ -78,5 +84,8 @@ def describe(findings: dict) -> str:
     for detector in findings["detectors"]:
         lines.append(f"  detector {detector['name']:<12} {'usable' if detector['usable'] else detector['why']}")
     for weights in findings["weights"]:
-        lines.append(f"  weights {weights['file']} {weights['hash']} ({weights['kind']}, {weights['fps']:g} frames/s)")
+        state = weights["why"]
+        if weights["usable"]:
+            state = f"{weights['hash']} ({weights['kind']}, {weights['fps']:g} frames/s)"
+        lines.append(f"  weights {weights['file']} {state}")
     return "\n".join(lines)

@@ -34,12 +34,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     Returns the path with symbolic links followed. Raises OSError when the place cannot be written or is no plain file.
     """
     target = _resolve(path)
-    probe = _beside(target)
-    try:
-        probe.open("xb").close()
-    except (OSError, ValueError) as error:
-        raise _unwritable(path, error) from error
-    probe.unlink()
+    _probe_mode(path, target)
     return target
 
 
@@ -48,15 +43,17 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`, same suffix, for libraries that open files by name; rename it at the end.
 
     The temporary file is removed on any exception, KeyboardInterrupt included, and `path` stays as it was. Parent
-    folders are made. Raises OSError when the place cannot be written, is full, or nothing was written there.
+    folders are made. The file gets the permissions of the one it replaces, else those of any new file, also where a
+    library makes its own private. Raises OSError when the place cannot be written, is full, or nothing was written.
     """
-    target = check_writable(path)
+    target = _resolve(path)
+    mode = _probe_mode(path, target)
     temporary = _beside(target)
     try:
         yield temporary
         if not temporary.exists():
             raise OSError(f"nothing was written for {str(path)!r}: expected a file at {str(temporary)!r}")
-        _rename(temporary, target)
+        _rename(temporary, target, mode)
     except OSError as error:
         _remove(temporary)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -102,9 +99,20 @@ def _beside(target: Path) -> Path:
     return target.with_name(f".lift-{secrets.token_hex(6)}{target.suffix}")
 
 
-def _rename(temporary: Path, target: Path) -> None:
-    if target.exists():
-        temporary.chmod(target.stat().st_mode & 0o777)
+def _probe_mode(path: str | os.PathLike[str], target: Path) -> int:
+    """Make a file beside the target, remove it, and return the permissions that it had."""
+    probe = _beside(target)
+    try:
+        with probe.open("xb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error) from error
+    probe.unlink()
+    return mode & 0o777
+
+
+def _rename(temporary: Path, target: Path, mode: int) -> None:
+    temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else mode)
     os.replace(temporary, target)
 
 

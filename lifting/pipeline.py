@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lifting import __version__
+from lifting.anatomy import check_height
 from lifting.cameras import Camera, estimate_focal, read_camera
 from lifting.export import FORMATS, save
 from lifting.files import atomic_write, check_writable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 POOR_SCORE = 0.5  # mean confidence of the body joints below which a lift is called doubtful
+MANY_SWAPS = 0.25  # share of exchanged frames above which the majority no longer tells which side is which
 POOR_RATE = 0.6  # share of a person's span in which they were seen
 BODY = get_skeleton("lift17").joints[:13]
 VIDEO_SUFFIX = ".mp4"
@@ -38,7 +39,7 @@ class Evidence:
     """2D evidence of one video, before lifting.
 
     people: (id, keypoints) over all T frames, main person first. times: (T,) seconds. assumed: sentences about
-    size and rate. warnings: sentences about the footage. decoded: frames read (differs from T at a variable rate).
+    size and rate. warnings: sentences about the footage.
     """
 
     name: str
@@ -89,39 +90,46 @@ def run_video(
         The take; its metadata holds the report (people, confidence, focal length, repairs, warnings).
 
     An interrupt (Ctrl-C) while detecting lifts and writes what has been read so far. Raises ValueError,
-    FileNotFoundError, ImportError or OSError with one sentence; then nothing is written.
+    FileNotFoundError, ImportError or OSError with one sentence; what is wrong with the input, the options or the places
+    to write to shows before anything is written, and no output ever appears in part.
     """
-    outputs = plan_outputs(output, video)
     check_choices(video, keypoints, person, camera, focal, height)
+    if keypoints is None and (image_size is not None or skeleton is not None):
+        raise ValueError("got an image size or a skeleton with a video alone, but it describes keypoint files; drop it")
+    check_sources(video, keypoints, start, end, fps, camera)
+    outputs = plan_outputs(output, video, keypoints)
     progress = progress or (lambda iterable, total, title: iterable)
-    _import_lifter_ahead()
     if keypoints is not None:
-        evidence = read_evidence(keypoints, fps=fps, image_size=image_size, skeleton=skeleton, start=start, end=end)
+        evidence = read_evidence(
+            keypoints, fps=fps, image_size=image_size, skeleton=skeleton, start=start, end=end, camera=camera
+        )
     else:
-        evidence = detect_people(video, detector, start=start, end=end, fps=fps, progress=progress)
+        meanwhile = _import_lifter_ahead if lifter is None else None
+        evidence = detect_people(video, detector, start=start, end=end, fps=fps, progress=progress, meanwhile=meanwhile)
     evidence.people = choose_people(evidence, person)
     view = _choose_camera(evidence, camera, focal)
     take = lift_people(evidence, view, height, lifter)
-    write_outputs(take, outputs, video, start, end, fps, progress)
+    write_outputs(take, outputs, video, start, end, progress)
     return take
 
 
-def plan_outputs(output: str | Path | Sequence[str | Path] | None, video: str | Path | None) -> list[Path]:
-    """The files to write, after checking that each suffix is known and each place writable."""
+def plan_outputs(output: str | Path | Sequence[str | Path] | None, *sources: str | Path | None) -> list[Path]:
+    """The files to write, after checking that each suffix is known, each place writable and no source overwritten."""
     given = [] if output is None else [output] if isinstance(output, str | Path) else list(output)
     paths = [Path(p) for p in given]
     for path in paths:
         if path.suffix.lower() not in (*FORMATS, VIDEO_SUFFIX):
             known = ", ".join((*FORMATS, VIDEO_SUFFIX))
             raise ValueError(f"got the output '{path.name}' with the suffix '{path.suffix}', expected one of {known}")
-        if path.suffix.lower() == VIDEO_SUFFIX and video is not None and _same_file(path, Path(video)):
-            raise ValueError(f"the output '{path}' is the input video itself; choose another name")
+        if any(source is not None and _same_file(path, Path(source)) for source in sources):
+            raise ValueError(f"the output '{path}' is the input itself; choose another name")
+    for path in paths:
         check_writable(path)
     return paths
 
 
 def default_outputs(video: str | Path | None, keypoints: str | Path | None) -> list[Path]:
-    """What ``lift run`` writes without ``--output``: ``runs/NAME/`` with the result, the overlay (of videos) and a report."""
+    """What ``lift run`` writes without ``--output``, in ``runs/NAME/``: the result and, of a video, the overlay."""
     folder = RUNS / (Path(video or keypoints).resolve().stem or "clip")
     names = ["result.npz"] + ([f"overlay{VIDEO_SUFFIX}"] if video is not None else [])
     return [folder / name for name in names]
@@ -137,10 +145,28 @@ def check_choices(
         raise ValueError("got both a camera and a focal length; pass only one of them")
     if focal is not None and not (np.isfinite(focal) and focal > 0):
         raise ValueError(f"got a focal length of {focal} pixels, expected a positive number")
-    if height is not None and not 0.3 <= height <= 3.0:
-        raise ValueError(f"got a height of {height} m, expected between 0.3 and 3; give the stature in metres")
+    check_height(height)
     if str(person) not in ("all", "largest") and not str(person).isdecimal():
         raise ValueError(f"got the person {person!r}, expected 'all', 'largest' or an id such as 1")
+
+
+def check_sources(
+    video: str | Path | None,
+    keypoints: str | Path | None,
+    start: float | None,
+    end: float | None,
+    fps: float | None,
+    camera: Camera | str | Path | None,
+) -> None:
+    """Opens the video, fits the camera to it and looks for the keypoint file, so that what is wrong shows at once."""
+    from lifting.video import open_video
+
+    if keypoints is not None and not Path(keypoints).expanduser().exists():
+        raise FileNotFoundError(f"no keypoint file at '{keypoints}': check the path")
+    if video is not None:
+        with open_video(video, start, end, fps if keypoints is None else None) as reader:
+            if camera is not None and keypoints is None:
+                _as_camera(camera, reader.image_size).resized(reader.image_size)
 
 
 def detect_people(
@@ -151,8 +177,12 @@ def detect_people(
     end: float | None = None,
     fps: float | None = None,
     progress: Progress | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Evidence:
-    """Runs a detector and the tracker over a video in one pass and constant memory."""
+    """Runs a detector and the tracker over a video in one pass and constant memory.
+
+    meanwhile: called once video and detector are ready, to start what can go on beside the detection.
+    """
     from lifting.detectors import create_detector
     from lifting.tracks import Tracker
     from lifting.video import open_video
@@ -161,6 +191,8 @@ def detect_people(
         found = create_detector(detector) if isinstance(detector, str) else detector
         tracker = Tracker(found.skeleton, reader.image_size, reader.fps)
         notes = []
+        if meanwhile is not None:
+            meanwhile()
         frames = progress(reader, reader.num_frames, "detecting") if progress else reader
         try:
             with closing(_pixels(frames)) as pixels:
@@ -180,8 +212,9 @@ def detect_people(
         notes += reader.warnings
         rate = reader.fps
         if reader.variable_rate:
-            notes.append(f"the video has a variable frame rate: keypoints were interpolated to an even {rate:g} frames/s")
+            notes.append(f"the video has a variable frame rate: keypoints were moved to an even {rate:g} frames/s")
             times, tracks = _even_rate(times, tracks, rate)
+            tracks = [(number, keypoints) for number, keypoints in tracks if keypoints.seen.any()]
         return Evidence(
             reader.path.stem, reader.image_size, rate, times, tracks, found.name, reader.focal_metadata,
             list(reader.assumed), notes,
@@ -214,8 +247,12 @@ def read_evidence(
     skeleton: str | Skeleton | None = None,
     start: float | None = None,
     end: float | None = None,
+    camera: Camera | str | Path | None = None,
 ) -> Evidence:
-    """2D evidence from a keypoint file of any known tool; people without ids are tracked."""
+    """2D evidence from a keypoint file of any known tool; people without ids are tracked.
+
+    fps, image_size and skeleton win over what the file says; the camera's image size serves where nobody states one.
+    """
     from lifting.detectors.files import read_keypoints
     from lifting.tracks import Tracker
 
@@ -226,10 +263,10 @@ def read_evidence(
         assumed.append("the file states no frame rate, 30 frames per second assumed; pass --fps")
     size = file.image_size
     if size is None:
-        size = _size_of(file.frames)
-        assumed.append(
-            f"the file states no image size, {size[0]}x{size[1]} assumed from the spread of the points; pass --image-size"
-        )
+        size = _size_of_camera(camera)
+        basis = "the camera's" if size else "the spread of the points"
+        size = size or _size_of(file.frames)
+        assumed.append(f"the file states no image size, {size[0]}x{size[1]} assumed from {basis}; pass --image-size")
     if file.ids is None:
         tracker = Tracker(file.skeleton, size, rate)
         for detections in file.frames:
@@ -251,6 +288,17 @@ def read_evidence(
         raise ValueError(f"'{Path(path).name}' shows nobody between {start} and {end} s; check --start and --end")
     name = Path(path).resolve().stem
     return Evidence(name, size, rate, times[keep], people, f"{file.format} file", None, assumed, list(file.notes))
+
+
+def _size_of_camera(camera: Camera | str | Path | None) -> tuple[int, int] | None:
+    try:
+        return camera if camera is None else _as_camera(camera).image_size
+    except ValueError:  # it states no size, or is broken, which shows when it is used
+        return None
+
+
+def _as_camera(camera: Camera | str | Path, image_size: tuple[int, int] | None = None) -> Camera:
+    return camera if isinstance(camera, Camera) else read_camera(camera, image_size)
 
 
 def _size_of(frames: Sequence) -> tuple[int, int]:
@@ -282,10 +330,8 @@ def choose_people(evidence: Evidence, person: str | int) -> list[tuple[int, Keyp
 
 
 def _choose_camera(evidence: Evidence, camera: Camera | str | Path | None, focal: float | None) -> Camera:
-    if camera is not None and not isinstance(camera, Camera):
-        camera = read_camera(camera, evidence.image_size)
     if camera is not None:
-        return camera.resized(evidence.image_size)
+        return _as_camera(camera, evidence.image_size).resized(evidence.image_size)
     if focal is not None:
         return Camera.from_focal(focal, evidence.image_size)
     focal, sentence = estimate_focal(evidence.image_size, evidence.focal_metadata)
@@ -299,9 +345,14 @@ def lift_people(evidence: Evidence, camera: Camera, height: float | None = None,
 
     lifter = lifter or default_lifter()
     if height is None:
-        evidence.assumed.append("no height given: sizes and distances follow the network's idea of the body; pass --height")
+        evidence.assumed.append(
+            "no height given: sizes and distances follow the network's idea of the body; pass --height"
+        )
     people, reports = [], []
     for number, keypoints in evidence.people:
+        if not keypoints.seen.any():
+            evidence.warnings.append(f"person {number} was not lifted: no keypoint was seen")
+            continue
         first, last = np.flatnonzero(keypoints.seen.any(1))[[0, -1]]
         try:
             lifted = lifter.lift(keypoints.slice(first, last + 1), camera, height=None if people else height)
@@ -370,6 +421,9 @@ def _doubts(report: dict) -> list[str]:
         doubts.append(f"seen in only {report['seen_share']:.0%} of the frames between first and last: gaps are bridged")
     if report["joints_seen_share"] < POOR_RATE:
         doubts.append(f"only {report['joints_seen_share']:.0%} of the body joints were seen: the others are guesses")
+    swapped = report["repairs"]["swapped_frames"] / report["repairs"]["frames"]
+    if swapped > MANY_SWAPS:
+        doubts.append(f"left and right were exchanged in {swapped:.0%} of the frames: which side is which may be wrong")
     return doubts
 
 
@@ -379,25 +433,18 @@ def write_outputs(
     video: str | Path | None,
     start: float | None,
     end: float | None,
-    fps: float | None,
     progress: Progress,
 ) -> None:
     """Writes every output; each appears whole or not at all, quick ones first so that an interrupt keeps them."""
     for path in sorted(outputs, key=lambda p: p.suffix.lower() == VIDEO_SUFFIX):
         if path.suffix.lower() == VIDEO_SUFFIX:
-            _write_overlay(take, path, video, start, end, fps, progress)
+            _write_overlay(take, path, video, start, end, progress)
         else:
             save(take, path)
 
 
 def _write_overlay(
-    take: Take,
-    path: Path,
-    video: str | Path | None,
-    start: float | None,
-    end: float | None,
-    fps: float | None,
-    progress: Progress,
+    take: Take, path: Path, video: str | Path | None, start: float | None, end: float | None, progress: Progress
 ) -> None:
     from lifting.video import open_video
     from lifting.view.overlay import write_overlay
@@ -407,7 +454,8 @@ def _write_overlay(
         blank = np.full((height, width, 3), 24, np.uint8)
         write_overlay(take, ((time, blank) for time in progress(take.times, len(take), "drawing")), path)
         return
-    with open_video(video, start, end, fps) as reader, warnings.catch_warnings():
+    images_rate = take.fps if Path(video).is_dir() else None  # a video file brings its own
+    with open_video(video, start, end, images_rate) as reader:
         frames = ((frame.time_seconds, frame.rgb) for frame in reader)
         last = take.times[-1] + 0.5 / take.fps
         kept = _until(frames, last)
@@ -447,4 +495,5 @@ def _import_lifter_ahead() -> None:
 
             default_lifter()
 
-    threading.Thread(target=load, daemon=True).start()
+    # No daemon: the process must not end in the middle of an import of native code.
+    threading.Thread(target=load).start()

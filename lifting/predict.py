@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lifting.anatomy import H36M, bone_lengths, stature
+from lifting.anatomy import H36M, bone_lengths, check_height, stature
 from lifting.cameras import Camera, estimate_focal
 from lifting.checkpoints import Header, file_hash, load_weights
 from lifting.cleaning import Cleaned, clean
 from lifting.keypoints import Keypoints2D, guess_order
+from lifting.models import build
 from lifting.models.lifter import NUM_CORE, LifterConfig, LiftNet
 from lifting.motion import Motion
 from lifting.resampling import resample_keypoints, resample_values, same_rate
@@ -58,7 +60,7 @@ class Lifter:
         self.network = network.to(device).eval().requires_grad_(False)
         self.header, self.device, self.source = header, device, source
         self.fps = header.fps
-        self._context = LifterConfig(**_tuples(header.config)).receptive_field - 1
+        self._context = LifterConfig(**header.config).receptive_field - 1
 
     @classmethod
     def load(cls, path: str | Path | None = None, device: str = "cpu") -> Lifter:
@@ -70,14 +72,15 @@ class Lifter:
         tensors, header = load_weights(path)
         if header.kind != "lifter" or header.skeleton_in != INPUT.name or header.skeleton_out != H36M.name:
             raise ValueError(
-                f"{path} holds a {header.kind!r} from {header.skeleton_in} to {header.skeleton_out}, expected a 'lifter' "
-                f"from {INPUT.name} to {H36M.name}; pass weights of the default lifter's kind"
+                f"{path} holds a {header.kind!r} from {header.skeleton_in} to {header.skeleton_out}, expected a "
+                f"'lifter' from {INPUT.name} to {H36M.name}; pass weights of the default lifter's kind"
             )
-        network = LiftNet(**_tuples(header.config))
         try:
-            network.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise ValueError(f"the tensors in {path} do not fit the architecture in its own header; get it again") from error
+            with torch.device("meta"):  # no memory and no random numbers for what is replaced at once
+                network = build(LifterConfig(**header.config))
+            network.load_state_dict(tensors, assign=True)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"the tensors in {path} do not fit its own header; get the file again") from error
         return cls(network, header, device, f"{path.name} {file_hash(path)}")
 
     def predict(self, keypoints: Keypoints2D, camera: Camera | None = None, **options: object) -> Motion:
@@ -178,9 +181,9 @@ def bridge_blind_spans(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Replaces what the network made up in spans without evidence by a bridge between their ends, and lets sigma grow.
 
-    A frame is blind with fewer than three body joints. Short blind spans are left to the network, which has learned them.
-    Limb directions are interpolated and bones keep their lengths; before the first and after the last seen frame the pose
-    is held. joints (T, 17, 3), root (T, 3), sigma (T, 17); scores (T, 17) of the input.
+    A frame is blind with fewer than three body joints. Short blind spans are left to the network, which has learned
+    them. Limb directions are interpolated and bones keep their lengths; before the first and after the last seen frame
+    the pose is held. joints (T, 17, 3), root (T, 3), sigma (T, 17); scores (T, 17) of the input; rate in frames/s.
     """
     blind = (scores[:, :NUM_CORE] > 0).sum(-1) < 3
     if not blind.any() or blind.all():
@@ -197,8 +200,7 @@ def bridge_blind_spans(
     joints, root = joints.copy(), root.copy()
     joints[long] = _blend_poses(joints[low[long]], joints[high[long]], part)
     root[long] = root[low[long]] * (1 - part[:, None]) + root[high[long]] * part[:, None]
-    away = np.where(blind, np.minimum(np.abs(frames - low) + (frames < low), np.abs(high - frames) + (high < frames)), 0)
-    away = np.where(at_end, np.maximum(np.abs(frames - low), np.abs(high - frames)), away) / rate
+    away = np.minimum(np.abs(frames - low), np.abs(high - frames)) / rate  # 0 where the frame itself is seen
     grown = np.minimum(sigma + SIGMA_PER_SECOND * away[:, None], np.maximum(sigma, SIGMA_LIMIT))
     return joints, root, np.where(blind[:, None], grown, sigma).astype(np.float32)
 
@@ -225,12 +227,6 @@ def _reprojection_error(points: Keypoints2D, camera: Camera, motion: Motion) -> 
     return float(np.median(distance)) if distance.size else float("nan")
 
 
-def check_height(height: float | None) -> None:
-    """ValueError for a stature that no person has."""
-    if height is not None and not 0.3 <= height <= 3.0:
-        raise ValueError(f"got a height of {height} m, expected between 0.3 and 3; give the person's stature in metres")
-
-
 def assumed_camera(image_size: tuple[int, int], metadata: dict | None = None) -> tuple[Camera, str]:
     """A camera for footage of unknown intrinsics, and the sentence that says what was assumed."""
     focal, sentence = estimate_focal(image_size, metadata)
@@ -240,7 +236,7 @@ def assumed_camera(image_size: tuple[int, int], metadata: dict | None = None) ->
 def _fitting_camera(keypoints: Keypoints2D, camera: Camera | None) -> Camera:
     if camera is None:
         camera, sentence = assumed_camera(keypoints.image_size)
-        warnings.warn(sentence, AssumptionWarning, stacklevel=4)
+        _announce(sentence)
     if tuple(camera.image_size) != keypoints.image_size:
         camera = camera.resized(keypoints.image_size)
     return camera
@@ -249,10 +245,6 @@ def _fitting_camera(keypoints: Keypoints2D, camera: Camera | None) -> Camera:
 def _uncleaned(points: Keypoints2D) -> Cleaned:
     nothing = np.zeros(points.xy.shape[:2], bool)
     return Cleaned(points, np.zeros(len(points), np.uint8), nothing, nothing)
-
-
-def _tuples(config: dict) -> dict:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
 
 
 @lru_cache(maxsize=2)
@@ -275,12 +267,12 @@ def predict(
     """3D motion of one person from 2D keypoints.
 
     Args:
-        keypoints: `Keypoints2D`, or an array (T, J, 2) of pixels or (T, J, 3) with confidences; (J, 2|3) is one frame. NaN,
-            or confidence 0, where a joint is not seen.
+        keypoints: `Keypoints2D`, or an array (T, J, 2) of pixels or (T, J, 3) with confidences; (J, 2|3) is one frame.
+            NaN, or confidence 0, where a joint is not seen.
         fps: frames per second; 30 is assumed for arrays without it.
         image_size: (width, height) pixels; assumed from the camera, or from the spread of the points.
-        skeleton: layout of the J joints; by default 17 columns mean COCO-17, 23 COCO-17 + feet, 25 BODY-25, 26 Halpe-26,
-            33 MediaPipe, 32 H36M-32, 16 MPII, 15 HumanEva, 24 SMPL.
+        skeleton: layout of the J joints; by default 17 columns mean COCO-17, 23 COCO-17 + feet, 25 BODY-25, 26
+            Halpe-26, 33 MediaPipe, 32 H36M-32, 16 MPII, 15 HumanEva, 24 SMPL.
         camera: intrinsics; without it the focal length is assumed to be the image diagonal.
         height: the person's stature in metres, fixes the scale.
         lifter: other weights than the default ones.
@@ -295,7 +287,7 @@ def predict(
     if not isinstance(keypoints, Keypoints2D):
         keypoints = keypoints_from_array(keypoints, fps, image_size, skeleton, camera)
     elif fps is not None or image_size is not None or skeleton is not None:
-        raise ValueError("got Keypoints2D together with fps, image_size or skeleton; they are already part of Keypoints2D")
+        raise ValueError("got Keypoints2D together with fps, image_size or skeleton, which it already holds; drop them")
     return (lifter or default_lifter()).predict(keypoints, camera, height=height, **options)
 
 
@@ -313,14 +305,16 @@ def keypoints_from_array(
     camera: Camera | None = None,
 ) -> Keypoints2D:
     """`Keypoints2D` from an array (T, J, 2|3) or (J, 2|3), announcing whatever is assumed. Raises ValueError."""
-    array = np.asarray(array)
+    try:
+        array = np.asarray(array)
+    except ValueError as error:
+        raise ValueError("got keypoints with rows of unequal length, expected shape (T, J, 2) or (T, J, 3)") from error
     if array.dtype == object or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise ValueError(f"got keypoints of type {array.dtype}, expected real numbers of shape (T, J, 2) or (T, J, 3)")
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3 or array.shape[-1] not in (2, 3) or not array.size:
-        raise ValueError(f"got keypoints of shape {array.shape}, expected (T, J, 2) or (T, J, 3) with at least one frame")
-    array = array.astype(np.float32)
+        raise ValueError(f"got keypoints of shape {array.shape}, expected (T, J, 2) or (T, J, 3) with T of at least 1")
     layout = _layout(array, skeleton)
     if fps is None:
         fps = DEFAULT_FPS
@@ -341,7 +335,7 @@ def _layout(array: np.ndarray, skeleton: str | Skeleton | None) -> Skeleton:
     else:
         layout = get_skeleton(skeleton)
         if layout.num_joints != count:
-            raise ValueError(f"got {count} joints, but {layout.name} has {layout.num_joints}; pass the matching skeleton=")
+            raise ValueError(f"got {count} joints, but {layout.name} has {layout.num_joints}; pass the right skeleton=")
     if layout.name in ("coco17", "h36m17"):
         _warn_of_order(array, layout)
     return layout
@@ -350,7 +344,7 @@ def _layout(array: np.ndarray, skeleton: str | Skeleton | None) -> Skeleton:
 def _warn_of_order(array: np.ndarray, layout: Skeleton) -> None:
     guess = guess_order(array[..., :2], array[..., 2] if array.shape[-1] == 3 else None)
     if guess.skeleton is not None and guess.skeleton != layout.name:
-        _announce(f"the columns are read as {layout.name}, but the order of {guess.skeleton} fits better; pass skeleton=")
+        _announce(f"the columns are read as {layout.name}, but {guess.skeleton}'s order fits better; pass skeleton=")
 
 
 def _assume_size(array: np.ndarray) -> tuple[int, int]:
@@ -359,7 +353,8 @@ def _assume_size(array: np.ndarray) -> tuple[int, int]:
         raise ValueError("got keypoints without a single finite point; pass at least one visible joint")
     if xy.max() <= 2.0:
         raise ValueError(
-            f"got keypoints no larger than {xy.max():.3g}, which look normalised; give pixels, or pass image_size= with them"
+            f"got keypoints no larger than {xy.max():.3g}, which look normalised; scale them to pixels, or pass "
+            "image_size= if they are pixels"
         )
     size = tuple(int(np.ceil(max(v, 1))) for v in xy.max(0) + np.maximum(xy.min(0), 0))
     _announce(f"no image size given, {size[0]}x{size[1]} assumed from the spread of the points; pass image_size=")
@@ -367,7 +362,11 @@ def _assume_size(array: np.ndarray) -> tuple[int, int]:
 
 
 def _announce(sentence: str) -> None:
-    warnings.warn(sentence, AssumptionWarning, stacklevel=5)
+    """Warns at the line outside the library that called it."""
+    level, frame = 1, sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(sentence, AssumptionWarning, stacklevel=level)
 
 
 __all__ = ["AssumptionWarning", "Lifted", "Lifter", "default_lifter", "predict"]

@@ -1,8 +1,8 @@
 """Where the person is: a robust, smooth least-squares fit of the root to the 2D evidence.
 
-Given root-relative joints, each seen keypoint says that root + joint lies on its ray. That is linear in the root, so a whole
-clip is one banded system: the rays' equations (iteratively reweighted), a weak pull towards the network's own estimate and
-a penalty on accelerations. Cost and memory grow linearly with the number of frames.
+Given root-relative joints, each seen keypoint says that root + joint lies on its ray. That is linear in the root, so a
+whole clip is one banded system: the rays' equations (iteratively reweighted), a weak pull towards the network's own
+estimate and a penalty on accelerations. Cost and memory grow linearly with the number of frames.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TrajectoryConfig:
     outlier: float = 0.12  # Geman-McClure scale
     network_depth: float = 0.25  # share of depth: the pull towards the network's root
     acceleration: tuple[float, float, float] = (4.0, 4.0, 2.0)  # m/s^2 along x, y, z
-    blind_speed: float = 0.5  # m/s, only where nothing is seen
+    blind_speed: float = 0.5  # m/s off the first estimate's speed, only where nothing is seen
     iterations: int = 5
 
 
@@ -46,8 +46,9 @@ def fit_trajectory(
 ) -> np.ndarray:
     """Root positions (T, 3) metres, camera axes, that agree with the rays.
 
-    joints: (T, 17, 3) H36M-17 metres relative to the root, camera axes. root: (T, 3) first estimate. sigma: (T, 17) metres.
-    rays: (T, 17, 2) in the layout ``lift17``, NaN where unseen. scores: (T, 17). Everything at ``fps`` frames per second.
+    Where nothing is seen, the path between the ends of the gap takes its shape from the first estimate.
+    joints: (T, 17, 3) H36M-17 metres relative to the root, camera axes. root: (T, 3) metres, first estimate. sigma:
+    (T, 17) metres. rays: (T, 17, 2) in the layout ``lift17``, NaN where unseen. scores: (T, 17). fps: frames/s.
     """
     config = config or TrajectoryConfig()
     points = joints[:, _OUT].astype(np.float64)
@@ -55,11 +56,13 @@ def fit_trajectory(
     uv = np.where(seen[..., None], rays[:, _IN], 0.0).astype(np.float64)
     trust = scores[:, _IN] * seen / (config.keypoint**2 + (config.sigma_share * sigma[:, _OUT].astype(np.float64)) ** 2)
     start = root.astype(np.float64)
-    smooth = _smoothness(len(root), fps, seen.any(-1), config)
+    visible = seen.any(-1)
+    smooth, drift = _smoothness(start, fps, visible, config)
     estimate = start
     for _ in range(config.iterations):
         weight = trust * _robust_weight(points, estimate, uv, config.outlier)
-        estimate = _solve(*_normal_equations(points, uv, weight, start, seen.any(-1), config), smooth)
+        blocks, rhs = _normal_equations(points, uv, weight, start, visible, config)
+        estimate = _solve(blocks, rhs + drift, smooth)
         estimate[:, 2] = np.maximum(estimate[:, 2], NEAREST)
     return estimate.astype(np.float32)
 
@@ -72,7 +75,12 @@ def _robust_weight(points: np.ndarray, root: np.ndarray, uv: np.ndarray, scale: 
 
 
 def _normal_equations(
-    points: np.ndarray, uv: np.ndarray, weight: np.ndarray, start: np.ndarray, seen: np.ndarray, config: TrajectoryConfig
+    points: np.ndarray,
+    uv: np.ndarray,
+    weight: np.ndarray,
+    start: np.ndarray,
+    seen: np.ndarray,
+    config: TrajectoryConfig,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Blocks (T, 3, 3) and right-hand sides (T, 3) of: root_xy - uv root_z = uv z - xy, and root near its start."""
     blocks, rhs = np.zeros((len(points), 3, 3)), np.zeros((len(points), 3))
@@ -89,11 +97,15 @@ def _normal_equations(
     return blocks, rhs
 
 
-def _smoothness(frames: int, fps: float, seen: np.ndarray, config: TrajectoryConfig) -> tuple[np.ndarray, ...]:
-    """Diagonal (T, 3), next (T - 1, 3) and after-next (T - 2, 3) entries of the penalty on second differences.
+def _smoothness(
+    start: np.ndarray, fps: float, seen: np.ndarray, config: TrajectoryConfig
+) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Diagonal (T, 3), next (T - 1, 3) and after-next (T - 2, 3) entries of the penalty on accelerations; a rhs (T, 3).
 
-    Frames in which nothing is seen also resist speed, or a gap at an end would be extrapolated without limit.
+    Frames in which nothing is seen also resist other speeds than the first estimate's, or a gap at an end would be
+    extrapolated without limit.
     """
+    frames, drift = len(start), np.zeros_like(start)
     diagonal, next_, after = np.zeros((frames, 3)), np.zeros((max(frames - 1, 0), 3)), np.zeros((max(frames - 2, 0), 3))
     if frames > 2:
         w = (fps**2 / np.array(config.acceleration)) ** 2
@@ -108,7 +120,9 @@ def _smoothness(frames: int, fps: float, seen: np.ndarray, config: TrajectoryCon
         diagonal[:-1] += v
         diagonal[1:] += v
         next_ -= v
-    return diagonal, next_, after
+        drift[1:] += v * np.diff(start, axis=0)
+        drift[:-1] -= v * np.diff(start, axis=0)
+    return (diagonal, next_, after), drift
 
 
 def _solve(blocks: np.ndarray, rhs: np.ndarray, smooth: tuple[np.ndarray, ...]) -> np.ndarray:

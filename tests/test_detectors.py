@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import warnings
@@ -328,3 +329,11 @@ def test_mediapipes_own_runtime_agrees():
     distances = np.hypot(*(theirs[-1][0].xy - ours[-1][0].xy).T)
     assert np.median(distances) < 0.03 * height
     assert list(detectors.create_detector("mediapipe").detect([np.zeros((64, 64, 3), np.uint8)])) == [[]]
+
+
+def test_native_messages_are_hidden_only_meanwhile(capfd):
+    with pytest.raises(ValueError, match="seen"), blazepose._native_messages_hidden():
+        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate\n")
+        raise ValueError("still seen")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"

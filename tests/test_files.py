@@ -110,6 +110,23 @@ def test_existing_permissions_are_kept(tmp_path):
     assert stat.S_IMODE(target.stat().st_mode) == 0o640
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_new_files_get_the_usual_permissions(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        with atomic_path(tmp_path / "named.bin") as temporary:
+            temporary.write_bytes(b"a library that keeps its files to itself")
+            temporary.chmod(0o600)
+        with atomic_write(tmp_path / "plain.bin") as file:
+            file.write(b"content")
+    finally:
+        os.umask(before)
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {
+        "named.bin": mode, "plain.bin": mode
+    }
+
+
 def test_symbolic_link_is_written_through(tmp_path):
     (tmp_path / "disk").mkdir()
     link = tmp_path / "latest.npz"
