@@ -6,6 +6,7 @@ consumed one by one, so a video of any length needs constant memory. Nothing hea
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,7 +19,20 @@ from lifting.skeletons import Skeleton
 
 __all__ = ["DETECTORS", "Detector", "create_detector"]
 
-INSTALL_HINT = "pip install 'keypoint-lift[video]'"
+INSTALL_VIDEO = 'pip install ".[video]" in a clone of lift'
+
+
+def detector_hint(version: tuple[int, ...] = tuple(sys.version_info)) -> str:
+    """What to do to get the default detector's packages, on the given version of Python."""
+    if (3, 10) <= version[:2] <= (3, 12):
+        return INSTALL_VIDEO
+    return (
+        f"the default detector's packages exist for Python 3.10 to 3.12 and this is {version[0]}.{version[1]}, "
+        f"so take one of those and {INSTALL_VIDEO}"
+    )
+
+
+INSTALL_HINT = detector_hint()
 
 
 @runtime_checkable
@@ -62,8 +76,7 @@ def _create_best(**options: Any) -> Detector:
     if _is_installed("mediapipe"):
         return DETECTORS["mediapipe"](**_options_of_one_person(options))
     raise ImportError(
-        "No 2D detector is installed: expected ai-edge-litert and mediapipe==0.10.21; "
-        f"install them with {INSTALL_HINT}."
+        f"No 2D detector is installed, expected ai-edge-litert and mediapipe==0.10.21: {INSTALL_HINT}."
     )
 
 

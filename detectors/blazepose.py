@@ -277,8 +277,9 @@ def _warn_if_unknown(path: Path) -> None:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != MODEL_FILES[path.name][1]:
         warnings.warn(
-            f"{path} is not the file of mediapipe==0.10.21 (sha256 {digest[:12]}…, expected "
-            f"{MODEL_FILES[path.name][1][:12]}…): keypoints may be wrong; install that version.",
+            f"The detector's model file {path} is another one than in mediapipe==0.10.21 (its sha256 starts with "
+            f"{digest[:12]}, expected {MODEL_FILES[path.name][1][:12]}), so keypoints may be wrong: use the file of "
+            "that version.",
             stacklevel=4,
         )
 

@@ -1,6 +1,6 @@
 """How well `lifting.cleaning` undoes swaps and finds outliers, on 2D like the lifters' protocol makes it.
 
-    python -m experiments.cleaning_benchmark --mocap ../shared/mocap/mocap17.h5
+    python -m experiments.cleaning_benchmark [--mocap data/mocap/mocap17.h5]
 
 Val pieces of the protocol through its standard cameras; per-joint bias 1.5 % and jitter 0.8 % of the projected
 stature, 3 % dropouts. Then known errors: swaps in 3 % or 20 % of the frames in runs of 1-20 or 1-30, whole or of the
@@ -26,7 +26,7 @@ import numpy as np
 
 from experiments.protocol import CAMERA, CAMERAS, IMAGE_SIZE, NOISE, SEED, VIEWS, benchmark_pieces
 from lifting.cleaning import LEGS, WHOLE, clean, exchange_sides, person_size
-from lifting.datasets.mocap import MocapPiece
+from lifting.datasets.mocap import DEFAULT_PATH, MocapPiece
 from lifting.datasets.synthesis import photograph, runs
 from lifting.files import atomic_write
 from lifting.keypoints import Keypoints2D
@@ -111,7 +111,7 @@ def measure(pieces: list[MocapPiece], case: Case, stride: int) -> dict[str, floa
 
 
 @click.command(help=__doc__)
-@click.option("--mocap", required=True, help="mocap17.h5")
+@click.option("--mocap", default=DEFAULT_PATH, show_default=True)
 @click.option("--every", default=1, show_default=True, help="Use every k-th piece.")
 @click.option("--output", default="runs/cleaning_benchmark.json", show_default=True)
 def main(mocap: str, every: int, output: str) -> None:

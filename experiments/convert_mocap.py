@@ -1,6 +1,6 @@
 """Convert a folder of motion capture (CMU's .asf/.amc, or BVH conversions of it) to the .h5 that the lifters train on.
 
-    python -m experiments.convert_mocap FOLDER --output data/mocap17.h5
+    python -m experiments.convert_mocap FOLDER [--output data/mocap/mocap17.h5]
 
 CMU's files are at mocap.cs.cmu.edu, free for all uses. On two CPU cores 1000 frames take about half a second.
 """
@@ -18,7 +18,7 @@ from lifting.datasets.bvh import CMU_UNIT, find_bvh_clips, read_bvh_clip
 from lifting.datasets.cmu import find_cmu_clips, read_cmu_clip
 from lifting.datasets.conversion import ClipLabels, convert_clip
 from lifting.datasets.h36m_joints import BoneMotion
-from lifting.datasets.mocap import MocapPiece, write_mocap
+from lifting.datasets.mocap import DEFAULT_PATH, MocapPiece, write_mocap
 
 
 class Converter:
@@ -108,7 +108,7 @@ def read_labels(path: Path | None) -> dict[str, dict[str, str]]:
 
 @click.command(help=__doc__)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--output", default="data/mocap17.h5", show_default=True, type=click.Path(path_type=Path))
+@click.option("--output", default=DEFAULT_PATH, show_default=True, type=click.Path(path_type=Path))
 @click.option("--fps", default=120.0, show_default=True, type=click.FloatRange(1, 1000), help="Of .amc files.")
 @click.option(
     "--unit",

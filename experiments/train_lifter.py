@@ -1,7 +1,9 @@
 """Trains the default lifter on free motion capture, on two CPU cores.
 
-    python -m experiments.train_lifter --mocap ../shared/mocap/mocap17.h5 --rotations ../shared/mocap/mocap_rot24.h5
+    python -m experiments.train_lifter [--mocap data/mocap/mocap17.h5] [--rotations mocap_rot24.h5]
 
+Toes and heels come from the motion file where it holds them (`experiments.convert_mocap` writes them), else from the
+rotations; with neither, the network learns without feet.
 Resumes from the last checkpoint of its folder; writes ``lifter.safetensors`` (float16) there. Benchmark rules: subjects
 that the protocol tests on are left out (``--everything`` takes them in for weights that are not to be benchmarked).
 """
@@ -18,7 +20,7 @@ import torch
 from experiments.protocol import VIEWS, benchmark_pieces, training_pieces, views
 from lifting import __version__
 from lifting.checkpoints import Header, save_weights
-from lifting.datasets.mocap import read_mocap
+from lifting.datasets.mocap import DEFAULT_PATH, read_mocap
 from lifting.datasets.synthesis import Synthesiser
 from lifting.metrics import mpjpe, p_mpjpe
 from lifting.models import build
@@ -65,8 +67,8 @@ def quick_scores(network: LiftNet, kind: str, held_out: list) -> dict[str, float
 
 
 @click.command()
-@click.option("--mocap", default="../shared/mocap/mocap17.h5", show_default=True)
-@click.option("--rotations", default="../shared/mocap/mocap_rot24.h5", show_default=True)
+@click.option("--mocap", default=DEFAULT_PATH, show_default=True)
+@click.option("--rotations", default=None, help="mocap_rot24.h5, for the feet of pieces that come without.")
 @click.option("--folder", default="runs/lifter", show_default=True)
 @click.option("--steps", default=10_000, show_default=True)
 @click.option("--batch", default=48, show_default=True)
@@ -78,7 +80,7 @@ def quick_scores(network: LiftNet, kind: str, held_out: list) -> dict[str, float
 @click.option("--everything", is_flag=True, help="Train on the benchmark's subjects too.")
 @click.option("--start", default=None, help="Checkpoint folder to take the averaged weights of.")
 def main(
-    mocap: str, rotations: str, folder: str, steps: int, batch: int, frames: int, channels: int,
+    mocap: str, rotations: str | None, folder: str, steps: int, batch: int, frames: int, channels: int,
     learning_rate: float, device: str, seed: int, everything: bool, start: str | None,
 ) -> None:  # fmt: skip
     """Trains the default lifter and writes its weights."""

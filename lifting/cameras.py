@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lifting.keypoints import check_image_size
 from lifting.rotations import rotvec_to_matrix
 
 _BLOCK_POINTS = 1 << 16  # points undistorted at once: bounds the memory whatever the length of the input
@@ -181,18 +182,6 @@ class Camera:
 
 def _set(instance, name: str, value) -> None:
     object.__setattr__(instance, name, value)
-
-
-def check_image_size(image_size) -> tuple[int, int]:
-    """Return (width, height) as two positive ints; raises ValueError for anything else."""
-    message = f"image_size is {image_size!r}, expected two positive whole pixel numbers (width, height); correct it."
-    try:
-        width, height = (float(side) for side in image_size)
-    except (TypeError, ValueError):
-        raise ValueError(message) from None
-    if not (0 < width < 1e6 and 0 < height < 1e6 and width.is_integer() and height.is_integer()):
-        raise ValueError(message)
-    return int(width), int(height)
 
 
 def _numbers(name: str, values, shape: tuple[int, ...], frames: bool = False) -> np.ndarray:

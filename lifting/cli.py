@@ -11,6 +11,7 @@ import click
 
 from lifting import __version__
 
+INTERRUPTED = 130  # exit code, as shells have it
 USER_ERRORS = (ValueError, OSError, ImportError, MemoryError)
 
 
@@ -23,7 +24,7 @@ def one_sentence_errors(command: Callable) -> Callable:
             return command(*args, **kwargs)
         except KeyboardInterrupt:
             say("lift: interrupted", err=True)
-            sys.exit(130)
+            sys.exit(INTERRUPTED)
         except USER_ERRORS as error:
             text = str(error) if not isinstance(error, MemoryError) else "not enough memory for this input"
             say(f"lift: {printable(' '.join(text.split())) or type(error).__name__}", err=True)
@@ -55,6 +56,7 @@ def main() -> None:
 @click.option("--output", "-o", type=click.Path(), multiple=True,
               help="File to write (.npz .json .csv .h5 .mp4); repeat it for several.  [default: runs/NAME/...]")
 @click.option("--detector", default="auto", show_default=True, help="2D detector; `lift doctor` lists them.")
+@click.option("--detector-models", type=click.Path(), help="Folder with the detector's model files.")
 @click.option("--person", default="all", show_default=True, metavar="all|largest|ID", help="Whom to lift.")
 @click.option("--camera", type=click.Path(), help="Calibration file: lift's JSON, OpenCV YAML or JSON, Pose2Sim TOML.")
 @click.option("--focal", type=float, help="Focal length in pixels.  [default: from metadata, else the image diagonal]")
@@ -64,6 +66,7 @@ def main() -> None:
 @click.option("--fps", type=float, help="Frame rate of images, or of keypoints that do not state it.")
 @click.option("--image-size", type=int, nargs=2, metavar="W H", help="Image size of keypoints that do not state it.")
 @click.option("--skeleton", help="Layout of the keypoints, by name or a JSON file.")
+@click.option("--sequence", metavar="SUBJECT/ACTION/CAMERA", help="Which sequence of a VideoPose3D data set.")
 @click.option("--weights", type=click.Path(), help="Other lifter weights (.safetensors).")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @one_sentence_errors
@@ -75,15 +78,17 @@ def run(output: tuple[str, ...], weights: str | None, skeleton: str | None, as_j
     if source == (None, None):
         raise ValueError("got neither --video nor --keypoints; try: lift run --video clip.mp4")
     paths = list(output) or pipeline.default_outputs(*source)
+    report = None if output else paths[0].with_name("report.json")
     options["image_size"] = options["image_size"] or None
     take = pipeline.run_video(
-        **options, output=paths, skeleton=_skeleton(skeleton), lifter=_lifter(weights), progress=progress_bar
-    )
-    if not output:
-        paths.append(paths[0].with_name("report.json"))
-        pipeline.write_report(take, paths[-1])
+        **options, output=paths, report=report, skeleton=_skeleton(skeleton), lifter=_lifter(weights),
+        progress=progress_bar,
+    )  # fmt: skip
+    paths += [report] if report else []
     facts = {**take.metadata, "assumed": take.assumed, "outputs": list(map(str, paths))}
     say(json.dumps(facts, indent=2) if as_json else summary(take, paths))
+    if take.metadata["interrupted"]:
+        sys.exit(INTERRUPTED)
 
 
 def _skeleton(name: str | None) -> object:
@@ -118,11 +123,12 @@ def summary(take, paths: Iterable) -> str:  # noqa: ANN001  the type would impor
         f"focal length {focal} px, detector {take.metadata['detector']}"
     ]
     for report in take.metadata["people"]:
-        repairs = report["repairs"]
+        repairs, missed = report["repairs"], report["reprojection_error_px"]
+        missed = "unknown" if missed is None else f"{missed} px"
         lines.append(
             f"  person {report['id']}: seen in {report['frames']} frames, confidence {report['mean_confidence']:.2f}, "
-            f"{repairs['swapped_frames']} left/right swaps repaired, {repairs['outliers']} outliers masked, "
-            f"reprojection {report['reprojection_error_px']} px, sigma {1000 * report['median_sigma_m']:.0f} mm"
+            f"left/right swaps repaired in {repairs['swapped_frames']} frames, {repairs['outliers']} outliers masked, "
+            f"reprojection error {missed}, sigma {1000 * report['median_sigma_m']:.0f} mm"
         )
     lines += [f"  assumed: {sentence}" for sentence in take.assumed]
     lines += [f"  warning: {sentence}" for sentence in take.metadata["warnings"]]

@@ -8,13 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lifting import __version__
+from lifting.detectors import INSTALL_HINT, INSTALL_VIDEO
 
 # (distribution, module, what it is for, how to get it)
 PACKAGES = (
     ("torch", "torch", "lifting", "pip install torch"),
-    ("av", "av", "reading and writing video", "pip install 'keypoint-lift[video]'"),
-    ("ai-edge-litert", "ai_edge_litert", "default detector", "pip install 'keypoint-lift[video]'"),
-    ("mediapipe", "mediapipe", "model files of the default detector", "pip install 'keypoint-lift[video]'"),
+    ("av", "av", "reading and writing video", INSTALL_VIDEO),
+    ("ai-edge-litert", "ai_edge_litert", "default detector", INSTALL_HINT),
+    ("mediapipe", "mediapipe", "model files of the default detector", INSTALL_HINT),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +15,10 @@ import numpy as np
 from lifting import __version__
 from lifting.anatomy import check_height
 from lifting.cameras import Camera, estimate_focal, read_camera
+from lifting.cleaning import person_size
 from lifting.export import FORMATS, save
 from lifting.files import atomic_write, check_writable
-from lifting.keypoints import Keypoints2D
+from lifting.keypoints import Keypoints2D, guess_order
 from lifting.motion import Motion, Person, Take
 from lifting.skeletons import Skeleton, get_skeleton
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from lifting.predict import Lifted, Lifter
 
 RUNS = Path("runs")
+SURE_SCORE = 0.3  # a joint below it is a detector's guess
+POOR_REPROJECTION = 0.06  # share of the person's size in the image
+POOR_SIGMA = 0.2  # metres
 POOR_SCORE = 0.5  # mean confidence of the body joints below which a lift is called doubtful
 MANY_SWAPS = 0.25  # share of exchanged frames above which the majority no longer tells which side is which
 POOR_RATE = 0.6  # share of a person's span in which they were seen
@@ -51,6 +55,7 @@ class Evidence:
     focal_metadata: dict | None = None
     assumed: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    interrupted: bool = False
 
 
 def run_video(
@@ -68,6 +73,9 @@ def run_video(
     fps: float | None = None,
     image_size: tuple[int, int] | None = None,
     skeleton: str | Skeleton | None = None,
+    sequence: str | None = None,
+    detector_models: str | Path | None = None,
+    report: str | Path | None = None,
     lifter: Lifter | None = None,
     progress: Progress | None = None,
 ) -> Take:
@@ -83,6 +91,9 @@ def run_video(
         height: stature of the main person in metres; fixes the scale.
         start, end: seconds of the video.
         fps, image_size, skeleton: of images or keypoint files that do not state them.
+        sequence: which of a VideoPose3D data set, ``subject/action/camera``.
+        detector_models: folder with the detector's model files, where they are not to come from an installed package.
+        report: JSON file for the report.
         lifter: other weights than the default ones.
         progress: ``progress(iterable, total, title)`` wraps the long loops.
 
@@ -97,26 +108,46 @@ def run_video(
     if keypoints is None and (image_size is not None or skeleton is not None):
         raise ValueError("got an image size or a skeleton with a video alone, but it describes keypoint files; drop it")
     check_sources(video, keypoints, start, end, fps, camera)
-    outputs = plan_outputs(output, video, keypoints)
     progress = progress or (lambda iterable, total, title: iterable)
-    if keypoints is not None:
-        evidence = read_evidence(
-            keypoints, fps=fps, image_size=image_size, skeleton=skeleton, start=start, end=end, camera=camera
-        )
-    else:
-        meanwhile = _import_lifter_ahead if lifter is None else None
-        evidence = detect_people(video, detector, start=start, end=end, fps=fps, progress=progress, meanwhile=meanwhile)
-    evidence.people = choose_people(evidence, person)
-    view = _choose_camera(evidence, camera, focal)
-    take = lift_people(evidence, view, height, lifter)
-    write_outputs(take, outputs, video, start, end, progress)
+    given = [] if output is None else [output] if isinstance(output, str | Path) else list(output)
+    with _no_empty_folders([*given, *([report] if report is not None else [])]):
+        outputs = plan_outputs(given, video, keypoints)
+        if report is not None:
+            check_writable(report)
+        if keypoints is not None:
+            evidence = read_evidence(
+                keypoints, fps=fps, image_size=image_size, skeleton=skeleton, start=start, end=end, camera=camera,
+                sequence=sequence, video=video,
+            )  # fmt: skip
+        else:
+            meanwhile = _import_lifter_ahead if lifter is None else None
+            evidence = detect_people(
+                video, detector, start=start, end=end, fps=fps, progress=progress, meanwhile=meanwhile,
+                models=detector_models,
+            )  # fmt: skip
+        evidence.people = choose_people(evidence, person)
+        view = _choose_camera(evidence, camera, focal)
+        take = lift_people(evidence, view, height, lifter)
+        write_outputs(take, outputs, video, start, end, progress, report)
     return take
 
 
-def plan_outputs(output: str | Path | Sequence[str | Path] | None, *sources: str | Path | None) -> list[Path]:
+@contextmanager
+def _no_empty_folders(paths: Iterable[str | Path]) -> Iterator[None]:
+    """Takes away the folders made for ``paths`` when the work in the block fails and leaves them empty."""
+    missing = {folder for path in paths for folder in Path(path).absolute().parents if not folder.exists()}
+    try:
+        yield
+    except BaseException:
+        for folder in sorted(missing, key=lambda folder: len(folder.parts), reverse=True):
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def plan_outputs(output: Sequence[str | Path], *sources: str | Path | None) -> list[Path]:
     """The files to write, after checking that each suffix is known, each place writable and no source overwritten."""
-    given = [] if output is None else [output] if isinstance(output, str | Path) else list(output)
-    paths = [Path(p) for p in given]
+    paths = [Path(path) for path in output]
     for path in paths:
         if path.suffix.lower() not in (*FORMATS, VIDEO_SUFFIX):
             known = ", ".join((*FORMATS, VIDEO_SUFFIX))
@@ -130,7 +161,7 @@ def plan_outputs(output: str | Path | Sequence[str | Path] | None, *sources: str
 
 def default_outputs(video: str | Path | None, keypoints: str | Path | None) -> list[Path]:
     """What ``lift run`` writes without ``--output``, in ``runs/NAME/``: the result and, of a video, the overlay."""
-    folder = RUNS / (Path(video or keypoints).resolve().stem or "clip")
+    folder = RUNS / (Path(video or keypoints).resolve().stem.strip(". ") or "clip")
     names = ["result.npz"] + ([f"overlay{VIDEO_SUFFIX}"] if video is not None else [])
     return [folder / name for name in names]
 
@@ -178,19 +209,20 @@ def detect_people(
     fps: float | None = None,
     progress: Progress | None = None,
     meanwhile: Callable[[], None] | None = None,
+    models: str | Path | None = None,
 ) -> Evidence:
     """Runs a detector and the tracker over a video in one pass and constant memory.
 
-    meanwhile: called once video and detector are ready, to start what can go on beside the detection.
+    meanwhile: called once video and detector are ready, to start what can go on beside the detection. models: folder
+    with the detector's model files.
     """
-    from lifting.detectors import create_detector
     from lifting.tracks import Tracker
     from lifting.video import open_video
 
     with open_video(video, start, end, fps) as reader:
-        found = create_detector(detector) if isinstance(detector, str) else detector
+        found = _create_detector(detector, models) if isinstance(detector, str) else detector
         tracker = Tracker(found.skeleton, reader.image_size, reader.fps)
-        notes = []
+        notes, interrupted = [], False
         if meanwhile is not None:
             meanwhile()
         frames = progress(reader, reader.num_frames, "detecting") if progress else reader
@@ -201,6 +233,7 @@ def detect_people(
         except KeyboardInterrupt:
             if not tracker.num_frames:
                 raise
+            interrupted = True
             notes.append(f"interrupted after {tracker.num_frames} frames: the rest of the video was not read")
         times = np.array(reader.times[: tracker.num_frames])
         tracks = [(track.id, track.keypoints) for track in tracker.finish()]
@@ -217,8 +250,19 @@ def detect_people(
             tracks = [(number, keypoints) for number, keypoints in tracks if keypoints.seen.any()]
         return Evidence(
             reader.path.stem, reader.image_size, rate, times, tracks, found.name, reader.focal_metadata,
-            list(reader.assumed), notes,
+            list(reader.assumed), notes, interrupted,
         )  # fmt: skip
+
+
+def _create_detector(name: str, models: str | Path | None) -> Detector:
+    from lifting.detectors import create_detector
+
+    if models is None:
+        return create_detector(name)
+    try:
+        return create_detector(name, model_dir=models)
+    except TypeError as error:
+        raise ValueError(f"the detector '{name}' takes no folder of models; leave out --detector-models") from error
 
 
 def _pixels(frames: Iterable) -> Iterator[np.ndarray]:
@@ -248,20 +292,28 @@ def read_evidence(
     start: float | None = None,
     end: float | None = None,
     camera: Camera | str | Path | None = None,
+    sequence: str | None = None,
+    video: str | Path | None = None,
 ) -> Evidence:
     """2D evidence from a keypoint file of any known tool; people without ids are tracked.
 
-    fps, image_size and skeleton win over what the file says; the camera's image size serves where nobody states one.
+    fps, image_size and skeleton win over what the file says. What neither states comes from the video that the
+    keypoints belong to, then from the camera, and is else assumed and said.
     """
     from lifting.detectors.files import read_keypoints
     from lifting.tracks import Tracker
 
-    file = read_keypoints(path, image_size=image_size, fps=fps, skeleton=skeleton)
-    rate, assumed = file.fps, []
+    file = read_keypoints(path, image_size=image_size, fps=fps, skeleton=skeleton, sequence=sequence)
+    video_size, video_rate, focal_metadata = _video_facts(video)
+    assumed, doubts = list(file.notes), []
+    rate = file.fps or video_rate
     if rate is None:
         rate = 30.0
         assumed.append("the file states no frame rate, 30 frames per second assumed; pass --fps")
-    size = file.image_size
+    size = file.image_size or video_size
+    if video_size is not None and size != video_size:
+        sizes = f"images of {size[0]}x{size[1]}, but the video is {video_size[0]}x{video_size[1]}"
+        doubts.append(f"the keypoints are of {sizes}")
     if size is None:
         size = _size_of_camera(camera)
         basis = "the camera's" if size else "the spread of the points"
@@ -287,7 +339,29 @@ def read_evidence(
     if not people:
         raise ValueError(f"'{Path(path).name}' shows nobody between {start} and {end} s; check --start and --end")
     name = Path(path).resolve().stem
-    return Evidence(name, size, rate, times[keep], people, f"{file.format} file", None, assumed, list(file.notes))
+    if skeleton is None:
+        doubts += _order_doubts(people[0][1])
+    return Evidence(name, size, rate, times[keep], people, f"{file.format} file", focal_metadata, assumed, doubts)
+
+
+def _video_facts(video: str | Path | None) -> tuple[tuple[int, int] | None, float | None, dict | None]:
+    """Image size, frame rate and what is known of the lens; of a folder of images the rate is not known."""
+    if video is None:
+        return None, None, None
+    from lifting.video import open_video
+
+    with open_video(video) as reader:
+        return reader.image_size, None if reader.assumed else reader.fps, reader.focal_metadata
+
+
+def _order_doubts(keypoints: Keypoints2D) -> list[str]:
+    """A sentence when 17 columns fit another order better than the one they were read in."""
+    if keypoints.skeleton.name not in ("coco17", "h36m17"):
+        return []
+    guess = guess_order(keypoints.xy, keypoints.score).skeleton
+    if guess in (None, keypoints.skeleton.name):
+        return []
+    return [f"the columns are read as {keypoints.skeleton.name}, but {guess}'s order fits better; pass --skeleton"]
 
 
 def _size_of_camera(camera: Camera | str | Path | None) -> tuple[int, int] | None:
@@ -370,6 +444,7 @@ def lift_people(evidence: Evidence, camera: Camera, height: float | None = None,
     metadata = {
         "detector": evidence.source, "weights": lifter.source, "version": __version__, "people": reports,
         "focal_px": [round(float(f), 2) for f in camera.focal], "height_m": height, "warnings": evidence.warnings,
+        "interrupted": evidence.interrupted,
     }  # fmt: skip
     return Take(
         evidence.name, evidence.image_size, evidence.fps, evidence.times, camera, tuple(people),
@@ -391,6 +466,7 @@ def _pad(motion: Motion, first: int, frames: int) -> Motion:
 def _report(number: int, keypoints: Keypoints2D, first: int, last: int, lifted: Lifted) -> dict:
     """Plain facts about one person's lift, and warnings where it should not be trusted."""
     inside = lifted.cleaned.keypoints
+    size = float(np.median(person_size(inside)))
     body = inside.skeleton.indices(BODY)
     found = keypoints.seen[first : last + 1].any(1)
     scores = inside.score[:, body]
@@ -401,15 +477,20 @@ def _report(number: int, keypoints: Keypoints2D, first: int, last: int, lifted: 
         "first_frame": int(first),
         "last_frame": int(last),
         "seen_share": round(float(found.mean()), 4),
-        "joints_seen_share": round(float(inside.seen[:, body].mean()), 4),
+        "sure_joints_share": round(float((scores >= SURE_SCORE).mean()), 4),
         "mean_confidence": round(confidence, 4),
-        "reprojection_error_px": round(lifted.reprojection_px, 2) if np.isfinite(lifted.reprojection_px) else None,
+        "reprojection_error_px": _finite(lifted.reprojection_px, 2),
+        "reprojection_error_share": _finite(lifted.reprojection_px / size, 4),
         "median_sigma_m": round(float(np.nanmedian(lifted.motion.sigma)), 4),
         "scale": round(lifted.scale, 4),
         "repairs": lifted.cleaned.summary(),
     }
     report["warnings"] = _doubts(report)
     return report
+
+
+def _finite(value: float, digits: int) -> float | None:
+    return round(float(value), digits) if np.isfinite(value) else None
 
 
 def _doubts(report: dict) -> list[str]:
@@ -419,8 +500,12 @@ def _doubts(report: dict) -> list[str]:
         doubts.append(f"detection is poor (mean confidence {report['mean_confidence']:.2f}): do not trust this motion")
     if report["seen_share"] < POOR_RATE:
         doubts.append(f"seen in only {report['seen_share']:.0%} of the frames between first and last: gaps are bridged")
-    if report["joints_seen_share"] < POOR_RATE:
-        doubts.append(f"only {report['joints_seen_share']:.0%} of the body joints were seen: the others are guesses")
+    if report["sure_joints_share"] < POOR_RATE:
+        doubts.append(f"only {report['sure_joints_share']:.0%} of the body joints were seen well: the rest is guessed")
+    if (report["reprojection_error_share"] or 0) > POOR_REPROJECTION:
+        doubts.append(f"the motion misses the keypoints by {report['reprojection_error_share']:.0%} of the person")
+    if report["median_sigma_m"] > POOR_SIGMA:
+        doubts.append(f"the lifter is unsure (sigma {1000 * report['median_sigma_m']:.0f} mm): do not trust it")
     swapped = report["repairs"]["swapped_frames"] / report["repairs"]["frames"]
     if swapped > MANY_SWAPS:
         doubts.append(f"left and right were exchanged in {swapped:.0%} of the frames: which side is which may be wrong")
@@ -434,13 +519,17 @@ def write_outputs(
     start: float | None,
     end: float | None,
     progress: Progress,
+    report: str | Path | None = None,
 ) -> None:
-    """Writes every output; each appears whole or not at all, quick ones first so that an interrupt keeps them."""
-    for path in sorted(outputs, key=lambda p: p.suffix.lower() == VIDEO_SUFFIX):
-        if path.suffix.lower() == VIDEO_SUFFIX:
-            _write_overlay(take, path, video, start, end, progress)
-        else:
+    """Writes every output; each appears whole or not at all, videos last so that an interrupt keeps the others."""
+    videos = [path for path in outputs if path.suffix.lower() == VIDEO_SUFFIX]
+    for path in outputs:
+        if path not in videos:
             save(take, path)
+    if report is not None:
+        write_report(take, Path(report))
+    for path in videos:
+        _write_overlay(take, path, video, start, end, progress)
 
 
 def _write_overlay(
@@ -488,9 +577,7 @@ def _import_lifter_ahead() -> None:
     """Loads torch and the weights while the detector works: on two cores that hides most of their start-up."""
 
     def load() -> None:
-        import contextlib
-
-        with contextlib.suppress(Exception):  # the main thread meets the same error where it can be reported
+        with suppress(Exception):  # the main thread meets the same error where it can be reported
             from lifting.predict import default_lifter
 
             default_lifter()

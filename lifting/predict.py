@@ -20,7 +20,7 @@ from lifting.models import build
 from lifting.models.lifter import NUM_CORE, LifterConfig, LiftNet
 from lifting.motion import Motion
 from lifting.resampling import resample_keypoints, resample_values, same_rate
-from lifting.skeletons import Skeleton, get_skeleton
+from lifting.skeletons import LAYOUTS_OF_COUNT, Skeleton, get_skeleton
 from lifting.trajectory import fit_trajectory
 
 WEIGHTS = Path(__file__).parent / "weights" / "lifter.safetensors"
@@ -234,6 +234,8 @@ def assumed_camera(image_size: tuple[int, int], metadata: dict | None = None) ->
 
 
 def _fitting_camera(keypoints: Keypoints2D, camera: Camera | None) -> Camera:
+    if camera is not None and not isinstance(camera, Camera):
+        raise ValueError(f"got a camera of type {type(camera).__name__}, expected a Camera; use read_camera for files")
     if camera is None:
         camera, sentence = assumed_camera(keypoints.image_size)
         _announce(sentence)
@@ -262,7 +264,9 @@ def predict(
     camera: Camera | None = None,
     height: float | None = None,
     lifter: Lifter | None = None,
-    **options: object,
+    repair: bool = True,
+    flip: bool = True,
+    refine: bool = True,
 ) -> Motion:
     """3D motion of one person from 2D keypoints.
 
@@ -276,7 +280,7 @@ def predict(
         camera: intrinsics; without it the focal length is assumed to be the image diagonal.
         height: the person's stature in metres, fixes the scale.
         lifter: other weights than the default ones.
-        **options: ``repair``, ``flip``, ``refine`` of `Lifter.lift`.
+        repair, flip, refine: as in `Lifter.lift`.
 
     Returns:
         `Motion` with T frames, finite everywhere: joints (T, 17, 3) and trajectory (T, 3) in metres, camera axes.
@@ -288,13 +292,9 @@ def predict(
         keypoints = keypoints_from_array(keypoints, fps, image_size, skeleton, camera)
     elif fps is not None or image_size is not None or skeleton is not None:
         raise ValueError("got Keypoints2D together with fps, image_size or skeleton, which it already holds; drop them")
-    return (lifter or default_lifter()).predict(keypoints, camera, height=height, **options)
-
-
-LAYOUT_OF_COUNT = {
-    17: "coco17", 23: "coco17_feet", 25: "body25", 26: "halpe26", 33: "mediapipe33", 32: "h36m32", 16: "mpii16",
-    15: "humaneva15", 24: "smpl24",
-}  # fmt: skip
+    return (lifter or default_lifter()).predict(
+        keypoints, camera, height=height, repair=repair, flip=flip, refine=refine
+    )
 
 
 def keypoints_from_array(
@@ -321,17 +321,20 @@ def keypoints_from_array(
         _announce(f"no frame rate given, {fps:g} frames per second assumed; pass fps=")
     if image_size is None:
         image_size = tuple(camera.image_size) if camera is not None else _assume_size(array)
+    array = array[:, : layout.num_joints]  # 133 and 136 columns hold hands and faces too
     score = array[..., 2] if array.shape[-1] == 3 else None
-    return Keypoints2D(array[..., :2], score, layout, image_size, fps)
+    keypoints = Keypoints2D(array[..., :2], score, layout, image_size, fps)
+    _check_pixels(keypoints.xy[keypoints.seen], keypoints.image_size)
+    return keypoints
 
 
 def _layout(array: np.ndarray, skeleton: str | Skeleton | None) -> Skeleton:
     count = array.shape[1]
     if skeleton is None:
-        if count not in LAYOUT_OF_COUNT:
-            known = ", ".join(f"{n} ({name})" for n, name in sorted(LAYOUT_OF_COUNT.items()))
+        if count not in LAYOUTS_OF_COUNT:
+            known = ", ".join(f"{n} ({names[0]})" for n, names in LAYOUTS_OF_COUNT.items())
             raise ValueError(f"got {count} joints, which is no known layout ({known}); pass skeleton=")
-        layout = get_skeleton(LAYOUT_OF_COUNT[count])
+        layout = get_skeleton(LAYOUTS_OF_COUNT[count][0])
     else:
         layout = get_skeleton(skeleton)
         if layout.num_joints != count:
@@ -347,15 +350,18 @@ def _warn_of_order(array: np.ndarray, layout: Skeleton) -> None:
         _announce(f"the columns are read as {layout.name}, but {guess.skeleton}'s order fits better; pass skeleton=")
 
 
+def _check_pixels(xy: np.ndarray, image_size: tuple[int, int]) -> None:
+    """ValueError for seen points (n, 2) that are shares of the image rather than pixels."""
+    largest = np.abs(xy).max(initial=0)
+    if len(xy) and largest <= 2.0 and max(image_size) > 16:
+        raise ValueError(f"got keypoints no larger than {largest:.3g}, which look normalised; scale them to pixels")
+
+
 def _assume_size(array: np.ndarray) -> tuple[int, int]:
     xy = array[..., :2][np.isfinite(array[..., :2]).all(-1)]
     if not len(xy):
         raise ValueError("got keypoints without a single finite point; pass at least one visible joint")
-    if xy.max() <= 2.0:
-        raise ValueError(
-            f"got keypoints no larger than {xy.max():.3g}, which look normalised; scale them to pixels, or pass "
-            "image_size= if they are pixels"
-        )
+    _check_pixels(xy, (np.inf, np.inf))
     size = tuple(int(np.ceil(max(v, 1))) for v in xy.max(0) + np.maximum(xy.min(0), 0))
     _announce(f"no image size given, {size[0]}x{size[1]} assumed from the spread of the points; pass image_size=")
     return size

@@ -249,6 +249,13 @@ right_ankle:right_knee left_hip:mid_hip left_knee:left_hip left_ankle:left_knee 
 right_ear:right_eye left_ear:left_eye left_big_toe:left_ankle left_small_toe:left_big_toe left_heel:left_ankle
 right_big_toe:right_ankle right_small_toe:right_big_toe right_heel:right_ankle
 """,
+    # OpenPose's COCO model: BODY-25 without middle hip and feet, in an order of its own.
+    "openpose18": """
+nose:neck neck right_shoulder:neck right_elbow:right_shoulder right_wrist:right_elbow
+left_shoulder:neck left_elbow:left_shoulder left_wrist:left_elbow right_hip:neck right_knee:right_hip
+right_ankle:right_knee left_hip:neck left_knee:left_hip left_ankle:left_knee
+right_eye:nose left_eye:nose right_ear:right_eye left_ear:left_eye
+""",
     "mpii16": """
 right_ankle:right_knee right_knee:right_hip right_hip:pelvis left_hip:pelvis left_knee:left_hip left_ankle:left_knee
 pelvis thorax:pelvis upper_neck:thorax head_top:upper_neck right_wrist:right_elbow right_elbow:right_shoulder
@@ -287,6 +294,14 @@ _ALIASES = {
     "openposebody25": "body25", "mpii": "mpii16", "mediapipe": "mediapipe33", "blazepose": "mediapipe33",
     "blazepose33": "mediapipe33", "mediapipepose": "mediapipe33", "humaneva": "humaneva15", "smpl": "smpl24",
     "lift": "lift17",
+}  # fmt: skip
+
+
+# Number of columns -> layouts that they, or the first of them, can be; the first named is the default.
+LAYOUTS_OF_COUNT: dict[int, tuple[str, ...]] = {
+    15: ("humaneva15",), 16: ("mpii16",), 17: ("coco17",), 18: ("openpose18",), 23: ("coco17_feet", "coco17"),
+    24: ("smpl24",), 25: ("body25",), 26: ("halpe26", "coco17"), 32: ("h36m32",), 33: ("mediapipe33",),
+    133: ("coco17_feet", "coco17"), 136: ("halpe26", "coco17"),
 }  # fmt: skip
 
 
@@ -429,6 +444,7 @@ _TABLES: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
     ("halpe26", "h36m17"): {"spine": ("hip", "neck"), "thorax": ("neck",), "neck_nose": ("nose",)},
     ("body25", "h36m17"): {
         "hip": ("mid_hip",), "spine": ("mid_hip", "neck"), "thorax": ("neck",), "neck_nose": ("nose",), "head": _EARS},
+    ("openpose18", "h36m17"): {**_TRUNK_FROM_LIMBS, "thorax": ("neck",), "head": _EARS},
     ("mpii16", "h36m17"): {
         "hip": ("pelvis",), "spine": ("pelvis", "thorax"), "neck_nose": ("upper_neck", "head_top"),
         "head": ("head_top",)},

@@ -420,7 +420,7 @@ def _import_av():
     try:
         import av
     except ImportError as error:
-        raise ImportError("reading and writing videos needs PyAV: pip install 'keypoint-lift[video]'") from error
+        raise ImportError("reading and writing videos needs PyAV: pip install '.[video]' in a clone of lift") from error
     return av
 
 

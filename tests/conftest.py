@@ -9,6 +9,17 @@ settings.register_profile("lift", deadline=None, derandomize=True, max_examples=
 settings.load_profile("lift")
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Threads of tiny operations wait for each other: on a busy machine, two take a hundred times longer than one."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory):
     """A weight file of a lifter that is quick and knows nothing."""

@@ -102,8 +102,9 @@ def test_default_outputs_and_summary(lift, here, points):
     assert files_in(here) == ["points.npz", "runs/points/report.json", "runs/points/result.npz"]
     first, person, *rest = result.stdout.splitlines()
     assert first == "points: 1 person, 20 frames at 25 frames/s, focal length 800 px, detector lift file"
-    assert person.startswith("  person 1: seen in 20 frames, confidence 1.00, 0 left/right swaps repaired, 0 outliers")
-    assumed, *written = rest
+    assert person.startswith("  person 1: seen in 20 frames, confidence 1.00, left/right swaps repaired in 0 frames")
+    assumed, doubt, *written = rest
+    assert doubt.startswith("  warning: person 1: the motion misses the keypoints by ")  # untrained weights
     assert assumed == "  assumed: Focal length 800 px assumed (the image's diagonal); pass the real one if you know it."
     assert written == [f"wrote {Path('runs/points', name)}" for name in ("result.npz", "report.json")]
     report = json.loads((here / "runs/points/report.json").read_text())
@@ -116,7 +117,7 @@ def test_chosen_outputs_and_json(lift, here, points):
     assert result.exit_code == 0 and result.stderr == ""
     said = json.loads(result.stdout)
     assert said["outputs"] == ["a.json", "b/c.CSV", "d.h5"]
-    assert said["focal_px"] == [600, 600] and said["people"][0]["id"] == 1 and said["warnings"] == []
+    assert said["focal_px"] == [600, 600] and said["people"][0]["id"] == 1 and said["interrupted"] is False
     (assumed,) = said["assumed"]
     assert assumed == "no height given: sizes and distances follow the network's idea of the body; pass --height"
     assert files_in(here) == ["a.json", "b/c.CSV", "d.h5", "points.npz"]
@@ -164,7 +165,7 @@ def test_text_in_file_names_breaks_no_output(lift, here, name):
     result = lift("run", "--keypoints", points, "-o", f"out/{name}.npz", "-o", f"out/{name}.csv", "--focal", 600)
     assert result.exit_code == 0 and result.stderr == ""
     lines = result.stdout.splitlines()
-    assert all(line.isprintable() for line in lines) and len(lines) == 5  # file, person, assumed, two written
+    assert all(line.isprintable() for line in lines) and len(lines) == 6  # file, person, assumed, doubt, two written
     assert files_in(here / "out") == sorted([f"{name}.csv", f"{name}.npz"])
     assert load(here / "out" / f"{name}.npz").name == name
     said = json.loads(lift("run", "--keypoints", points, "-o", f"{name}.npz", "--json").stdout)

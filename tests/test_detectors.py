@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import warnings
@@ -15,14 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lifting.detectors as detectors
+from lifting import doctor
 from lifting.detectors import blazepose
 from lifting.detectors import blazepose_geometry as geometry
 from lifting.detectors.blazepose_geometry import Candidates, Region
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample.mp4"
 missing = [name for name in ("ai_edge_litert", "mediapipe", "av", "PIL") if find_spec(name) is None]
-needs_graphs = pytest.mark.skipif(bool(missing), reason=f"needs keypoint-lift[video]; missing: {', '.join(missing)}")
+needs_graphs = pytest.mark.skipif(bool(missing), reason=f"needs the extra video; missing: {', '.join(missing)}")
 needs_pillow = pytest.mark.skipif(find_spec("PIL") is None, reason="needs Pillow")
+HINT = r'pip install "\.\[video\]" in a clone of lift'
 angles = st.floats(-3.1, 3.1)
 pixels = st.floats(-500, 2000)
 
@@ -223,7 +226,7 @@ def test_auto_prefers_litert_then_mediapipe_then_says_what_to_install(monkeypatc
     pretend_installed(monkeypatch, "mediapipe")
     assert detectors.create_detector(**options) == ("mediapipe", {"min_confidence": 0.6})
     pretend_installed(monkeypatch)
-    with pytest.raises(ImportError, match=r"pip install 'keypoint-lift\[video\]'"):
+    with pytest.raises(ImportError, match=HINT):
         detectors.create_detector()
 
 
@@ -238,20 +241,35 @@ def test_missing_model_files(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="pose_detection.tflite.*0.10.21"):
         blazepose.find_model_files(tmp_path)
     monkeypatch.setattr(blazepose, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"pip install 'keypoint-lift\[video\]'"):
+    with pytest.raises(ImportError, match=HINT):
         blazepose.find_model_files()
 
 
 @needs_graphs
 def test_missing_litert_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    with pytest.raises(ImportError, match=r"ai-edge-litert.*pip install 'keypoint-lift\[video\]'"):
+    with pytest.raises(ImportError, match=f"ai-edge-litert.*{HINT}"):
         blazepose.BlazePose()
+
+
+@pytest.mark.parametrize(("version", "says"), [((3, 10, 0), False), ((3, 12, 9), False), ((3, 13, 1), True),
+                                               ((4, 0), True)])  # fmt: skip
+def test_hint_names_the_pythons_where_this_one_is_another(version, says):
+    hint = detectors.detector_hint(version)
+    assert re.search(HINT, hint) and "index" not in hint and "keypoint-lift" not in hint
+    expected = f"exist for Python 3.10 to 3.12 and this is {version[0]}.{version[1]}, "
+    assert (expected in hint) is says and ("Python" in hint) is says
+
+
+def test_doctor_gives_the_same_hints():
+    hints = {name: install for name, _, _, install in doctor.PACKAGES}
+    assert hints["av"] == detectors.INSTALL_VIDEO
+    assert hints["ai-edge-litert"] == hints["mediapipe"] == detectors.INSTALL_HINT
 
 
 def test_missing_mediapipe_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "mediapipe.python.solutions", None)
-    with pytest.raises(ImportError, match=r"mediapipe==0.10.21.*pip install 'keypoint-lift\[video\]'"):
+    with pytest.raises(ImportError, match=f"mediapipe==0.10.21.*{HINT}"):
         detectors.create_detector("mediapipe")
 
 
@@ -263,8 +281,9 @@ def test_foreign_model_file_gives_a_warning_and_garbage_an_error(tmp_path):
         warnings.simplefilter("error")
         blazepose.find_model_files(tmp_path)
     (tmp_path / blazepose.LANDMARK_FILE).write_bytes(b"not a model")
-    with pytest.warns(UserWarning, match="sha256"), pytest.raises(ValueError, match="not a usable TFLite model"):
-        blazepose.BlazePose(model_dir=tmp_path)
+    with pytest.warns(UserWarning, match="sha256 .*may be wrong: use the file of"):
+        with pytest.raises(ValueError, match="not a usable TFLite model"):
+            blazepose.BlazePose(model_dir=tmp_path)
 
 
 # --- the real graphs --------------------------------------------------------------------------------------------------

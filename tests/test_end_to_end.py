@@ -18,7 +18,7 @@ from lifting.export import load
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE, TRUTH = ROOT / "data" / "sample.mp4", ROOT / "data" / "sample_truth.npz"
 missing = [name for name in ("av", "ai_edge_litert", "mediapipe") if find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(missing), reason=f"needs keypoint-lift[video]; missing: {', '.join(missing)}")
+pytestmark = pytest.mark.skipif(bool(missing), reason=f"needs the extra 'video'; missing: {', '.join(missing)}")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import asdict
 
 import numpy as np
@@ -32,13 +31,7 @@ FIELD = 63  # frames to either side of the default architecture
 COORDINATES = st.floats(-3, 3, width=32)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads of tiny operations wait for each other: on a busy machine, two take a hundred times longer than one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def network(causal: bool = False, dilations=(1, 2, 4, 8, 16, 32), channels: int = 8, seed: int = 0) -> LiftNet:

@@ -209,6 +209,11 @@ def test_reading_with_rotations_gives_feet_to_the_pieces_they_fit(tmp_path, file
     assert read_mocap(file, feet=rotation_file(tmp_path / "other.h5", frames=5))[0].feet is None
 
 
+def test_a_missing_rotations_file_is_named(tmp_path, file):
+    with pytest.raises(FileNotFoundError, match="nowhere.h5 is not a file in "):
+        read_mocap(file, feet=tmp_path / "nowhere.h5")
+
+
 def test_a_positions_file_given_for_the_rotations_is_refused(file):
     with pytest.raises(ValueError, match="01_01 lacks the array 'rotvec'"):
         read_mocap(file, feet=file)

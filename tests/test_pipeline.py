@@ -13,6 +13,7 @@ from filmed_walker import CAMERA, FPS, SIZE, KnownDetector, filmed, write_video
 from lifting import pipeline
 from lifting.anatomy import stature
 from lifting.cameras import Camera
+from lifting.cleaning import person_size
 from lifting.detectors.files import write_keypoints
 from lifting.export import FORMATS, load
 from lifting.keypoints import Keypoints2D
@@ -112,7 +113,7 @@ def test_what_a_keypoint_file_leaves_out_is_assumed_and_said(tmp_path, tiny_lift
     assert all(words in said for words in ("no frame rate, 30", "--fps", "no image size", "Focal length", "--height"))
     facts = dict(fps=50, image_size=SIZE, focal=600, height=1.7)
     given = run_video(keypoints=tmp_path / "bare.npy", **facts, lifter=tiny_lifter)
-    assert given.assumed == () and given.fps == 50 and given.image_size == SIZE
+    assert given.assumed == ("17 joints were taken as coco17",) and given.fps == 50 and given.image_size == SIZE
     assert given.metadata["focal_px"] == [600, 600] and given.metadata["height_m"] == 1.7
 
 
@@ -120,7 +121,7 @@ def test_a_camera_brings_the_image_size(tmp_path, tiny_lifter):
     np.save(tmp_path / "bare.npy", filmed(10).xy)
     take = run_video(keypoints=tmp_path / "bare.npy", fps=FPS, camera=CAMERA, height=1.7, lifter=tiny_lifter)
     assert take.image_size == SIZE
-    (said,) = take.assumed
+    _, said = take.assumed
     assert said == "the file states no image size, 640x480 assumed from the camera's; pass --image-size"
 
 
@@ -351,8 +352,11 @@ def test_the_report_says_what_was_done(tmp_path, tiny_lifter):
     take = lift_people(evidence, CAMERA, lifter=tiny_lifter)
     (report,) = take.metadata["people"]
     assert (report["id"], report["frames"], report["first_frame"], report["last_frame"]) == (4, 45, 0, 49)
-    assert report["seen_share"] == report["joints_seen_share"] == 0.9
-    assert report["mean_confidence"] == 1 and report["scale"] == 1 and report["warnings"] == []
+    assert report["seen_share"] == report["sure_joints_share"] == 0.9
+    assert report["mean_confidence"] == 1 and report["scale"] == 1
+    share = report["reprojection_error_px"] / np.median(person_size(keypoints.replace(xy=xy).to("lift17")))
+    assert report["reprojection_error_share"] == pytest.approx(share, rel=0.05)
+    assert ["misses the keypoints" in doubt for doubt in report["warnings"]] == [True]  # untrained weights
     assert report["repairs"]["swapped_frames"] == 5
     assert report["median_sigma_m"] == pytest.approx(np.median(take.people[0].motion.sigma), abs=1e-4)
     assert take.metadata["weights"] == tiny_lifter.source and take.metadata["detector"] == "test"
@@ -458,3 +462,49 @@ def test_a_missing_source_leaves_no_folders(tmp_path):
 )
 def test_default_outputs(video, keypoints, expected):
     assert pipeline.default_outputs(video, keypoints) == [Path("runs") / name for name in expected]
+
+
+def test_guessed_legs_are_said(tiny_lifter):
+    """BlazePose gives every joint a score: what is hidden has a low one, not none."""
+    keypoints = filmed(20, "mediapipe33")
+    score = keypoints.score.copy()
+    hidden = [f"{side}_{part}" for side in ("left", "right") for part in ("hip", "knee", "ankle")]
+    score[:, keypoints.skeleton.indices(hidden)] = 0.05
+    evidence = Evidence("clip", SIZE, FPS, np.arange(20) / FPS, [(1, keypoints.replace(score=score))], "test")
+    warnings = lift_people(evidence, CAMERA, lifter=tiny_lifter).metadata["warnings"]
+    assert "person 1: only 54% of the body joints were seen well: the rest is guessed" in warnings
+
+
+def test_keypoints_take_size_and_rate_from_their_video(tmp_path, tiny_lifter):
+    np.save(tmp_path / "bare.npy", filmed(10).xy)
+    video = write_video(tmp_path / "clip.mp4", 10)
+    take = run_video(video, keypoints=tmp_path / "bare.npy", lifter=tiny_lifter)
+    assert (take.image_size, take.fps) == (SIZE, FPS)
+    assert not any("image size" in sentence or "frame rate" in sentence for sentence in take.assumed)
+
+
+def test_another_order_of_columns_is_said(tmp_path, tiny_lifter):
+    np.save(tmp_path / "bare.npy", filmed(30, "h36m17").xy)
+    take = run_video(keypoints=tmp_path / "bare.npy", image_size=SIZE, lifter=tiny_lifter)
+    said = "the columns are read as coco17, but h36m17's order fits better; pass --skeleton"
+    assert said in take.metadata["warnings"]
+    named = run_video(keypoints=tmp_path / "bare.npy", image_size=SIZE, skeleton="h36m17", lifter=tiny_lifter)
+    assert said not in named.metadata["warnings"]
+
+
+def test_a_failed_run_leaves_no_folder(tmp_path, tiny_lifter):
+    np.save(tmp_path / "bare.npy", filmed(10).xy)
+    with pytest.raises(ValueError, match="there is no person 9"):
+        run_video(keypoints=tmp_path / "bare.npy", person=9, output=tmp_path / "a/b/c.npz", lifter=tiny_lifter)
+    assert [path.name for path in tmp_path.iterdir()] == ["bare.npy"]
+
+
+@pytest.mark.parametrize("name", ["...mp4", "....mp4", ". .mp4"])
+def test_a_name_of_dots_stays_in_its_folder(name):
+    assert pipeline.default_outputs(name, None)[0].parts == ("runs", "clip", "result.npz")
+
+
+def test_a_folder_of_models_for_a_detector_without(tmp_path):
+    video = write_video(tmp_path / "clip.mp4", 3)
+    with pytest.raises(ValueError, match="takes no folder of models"):
+        run_video(video, detector="mediapipe", detector_models=tmp_path)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from safetensors import safe_open
 from walking_figure import H36M, STATURE, walking_piece
 
+from experiments import benchmark_lifter, cleaning_benchmark, convert_mocap, train_lifter
 from experiments.protocol import (
     CAMERA,
     CAMERAS,
@@ -23,7 +29,8 @@ from experiments.protocol import (
     views,
 )
 from experiments.train_lifter import quick_scores
-from lifting.datasets.mocap import write_mocap
+from lifting.checkpoints import file_hash, load_weights
+from lifting.datasets.mocap import DEFAULT_PATH, write_mocap
 from lifting.models.lifter import Lift
 from lifting.skeletons import get_skeleton
 
@@ -151,3 +158,49 @@ def test_quick_scores_of_an_oracle():
     ratio = np.mean([np.linalg.norm(v.truth.trajectory, axis=-1) / v.truth.trajectory[:, 2] for v in seen])
     expected = {"standard_mpjpe_mm": 100 * distance, "standard_p_mpjpe_mm": 0.0, "standard_root_percent": 2 * ratio}
     assert scores == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("program", [benchmark_lifter, cleaning_benchmark, convert_mocap, train_lifter])
+def test_every_experiment_looks_for_the_motion_in_one_place(program):
+    defaults = {option.name: option.default for option in program.main.params}
+    assert str(defaults["output" if program is convert_mocap else "mocap"]) == DEFAULT_PATH
+    assert defaults.get("rotations") is None
+
+
+# ---- figures in the header of a weight file
+
+
+def test_stamp_changes_the_metrics_and_nothing_else(tiny_weights, tmp_path):
+    path = Path(shutil.copy(tiny_weights, tmp_path))
+    metrics = {"standard": {"MPJPE mm": 87.51}, "hard": {"MPJPE mm": 91.82}}
+    assert benchmark_lifter.stamp(path, metrics) == file_hash(path) != file_hash(tiny_weights)
+    header = load_weights(path)[1]
+    assert header == replace(load_weights(tiny_weights)[1], metrics=metrics)
+    with safe_open(tiny_weights, "pt") as before, safe_open(path, "pt") as after:
+        assert set(before.keys()) == set(after.keys())
+        for name in before.keys():
+            one, two = before.get_tensor(name), after.get_tensor(name)
+            assert one.dtype == two.dtype and one.numpy().tobytes() == two.numpy().tobytes()
+
+
+@pytest.mark.parametrize("options", [["--every", "4"], ["--stage", "network"]])
+def test_stamp_refuses_part_of_the_benchmark(tiny_weights, options):
+    before = file_hash(tiny_weights)
+    shown = CliRunner().invoke(benchmark_lifter.main, ["--stamp", "--weights", str(tiny_weights), *options])
+    assert shown.exit_code == 2 and "--stamp needs every view" in shown.output
+    assert file_hash(tiny_weights) == before
+
+
+def test_benchmark_stamps_the_rows_of_predict(tiny_weights, tmp_path, one_thread):
+    weights, mocap = Path(shutil.copy(tiny_weights, tmp_path)), tmp_path / "mocap17.h5"
+    pieces = [replace(walking_piece(name, 20), subject=name, split=split) for name, split in
+              [("2", "val"), *((subject, "train") for subject in HARD_SUBJECTS)]]  # fmt: skip
+    write_mocap(mocap, pieces)
+    options = {"--weights": weights, "--mocap": mocap, "--output": tmp_path / "rows.json",
+               "--stage": benchmark_lifter.PREDICT}  # fmt: skip
+    done = CliRunner().invoke(benchmark_lifter.main, ["--stamp", *(str(x) for pair in options.items() for x in pair)])
+    assert done.exit_code == 0, done.output
+    facts = json.loads((tmp_path / "rows.json").read_text("utf-8"))
+    rows = {kind: stages[benchmark_lifter.PREDICT] for kind, stages in facts["results"].items()}
+    assert load_weights(weights)[1].metrics == rows and set(rows["hard"]) == set(benchmark_lifter.COLUMNS)
+    assert facts["weights"] == f"{weights.name} {file_hash(weights)}"

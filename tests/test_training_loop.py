@@ -26,13 +26,7 @@ CONFIG = LoopConfig(steps=13, learning_rate=1e-2, warmup=3, checkpoint_every=4, 
 LIFTER = LifterConfig(channels=8, dilations=(1, 2), dropout=0.1)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads of tiny operations wait for each other: on a busy machine, two take a hundred times longer than one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def lifter_run(folder: Path, config: LoopConfig = CONFIG, seed: int = 0) -> Run:

@@ -5,33 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lifting.skeletons import Skeleton, get_skeleton, list_skeletons, register_skeleton
+from lifting.skeletons import LAYOUTS_OF_COUNT, Skeleton, get_skeleton, list_skeletons
 
 __all__ = ["choose_layout", "layout_of_names", "layout_of_sides", "named_layout"]
 
-OPENPOSE18 = register_skeleton(
-    Skeleton(
-        "openpose18",
-        ("nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
-         "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
-         "right_eye", "left_eye", "right_ear", "left_ear"),
-        (1, -1, 1, 2, 3, 1, 5, 6, 1, 8, 9, 1, 11, 12, 0, 0, 14, 15),
-    )
-)  # fmt: skip
-"""OpenPose's COCO model: BODY-25 without middle hip and feet, in an order of its own."""
-
-# Number of joints -> layouts that these joints, or the first of them, can be; the first named is the default.
-LAYOUTS_OF_COUNT = {
-    16: ("mpii16",),
-    17: ("coco17",),
-    18: ("openpose18",),
-    23: ("coco17_feet", "coco17"),
-    25: ("body25",),
-    26: ("halpe26", "coco17"),
-    33: ("mediapipe33",),
-    133: ("coco17_feet", "coco17"),
-    136: ("halpe26", "coco17"),
-}
 FOREIGN_NAMES = {"coco_wholebody": "coco17_feet", "coco-wholebody": "coco17_feet", "halpe_fullbody": "halpe26"}
 
 

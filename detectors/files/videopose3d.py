@@ -108,7 +108,8 @@ def _pick(names: list[str], wanted: str | None) -> str:
         return fitting[0]
     shown = ", ".join(repr(name) for name in (fitting or names)[:6])
     asked = "" if wanted is None else f" and {len(fitting)} of them fit {wanted!r}"
-    raise ValueError(f"it holds {len(names)} sequences{asked}: expected one; pick with sequence=, of {shown or 'none'}")
+    asked += ": expected one; pick with sequence= (--sequence), of "
+    raise ValueError(f"it holds {len(names)} sequences{asked}{shown or 'none'}")
 
 
 def _stated_layout(metadata: dict[str, Any], count: int) -> Any:

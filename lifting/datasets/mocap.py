@@ -38,6 +38,8 @@ LICENCE = (
     "even in converted form.' " + ACKNOWLEDGEMENT
 )
 
+DEFAULT_PATH = "data/mocap/mocap17.h5"
+"""Where the experiments look for motion, and where `experiments.convert_mocap` writes it, unless told otherwise."""
 HOW_TO_GET = "give the path of a mocap .h5 file, or make one with `python -m experiments.convert_mocap FOLDER`"
 
 FOOT_CHAIN = ("pelvis", *(f"{side}_{joint}" for side in "lr" for joint in ("hip", "knee", "ankle", "foot")))
@@ -94,7 +96,8 @@ def read_mocap(
         split: `train` or `val`; None for all.
         subjects: keep these subjects only, such as `["14", "29"]`; None for all.
         exclude_subjects: leave these out.
-        feet: the matching `mocap_rot24.h5`: pieces that it knows, with as many frames, get toes and heels.
+        feet: the matching `mocap_rot24.h5`: pieces without feet that it knows, with as many frames, get toes and
+            heels. None reads only the feet that `path` itself holds.
 
     Raises:
         FileNotFoundError: a file is missing.
