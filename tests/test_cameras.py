@@ -224,7 +224,7 @@ def test_dict_round_trip_through_json():
 @pytest.mark.parametrize(("change", "sentence"), [
     ({"focal": [0, 1000]}, "positive pixels"), ({"focal": [1, 2, 3]}, r"focal has shape \(3,\)"),
     ({"center": [np.nan, 0]}, "center holds NaN"), ({"image_size": (0, 720)}, "image_size must be"),
-    ({"image_size": (1280.5, 720)}, "image_size must be"), ({"image_size": 5}, "image_size is"),
+    ({"image_size": (1280.5, 720)}, "image_size must be"), ({"image_size": 5}, "image_size must be"),
     ({"image_size": (1280, 720, 3)}, "image_size must be"), ({"distortion": [0.1, 0.2]}, "distortion has shape"),
     ({"rotation": 2 * np.eye(3)}, "not a rotation"), ({"rotation": np.diag([1, 1, -1])}, "not a rotation"),
     ({"translation": [[1, 2]]}, "translation has shape"), ({"focal": "wide"}, "focal is 'wide'"),
