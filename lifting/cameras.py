@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lifting.keypoints import check_image_size
+from lifting.keypoints import check_image_size, equal_values
 from lifting.rotations import rotvec_to_matrix
 
 _BLOCK_POINTS = 1 << 16  # points undistorted at once: bounds the memory whatever the length of the input
@@ -62,6 +62,12 @@ class Camera:
         if self.rotation.ndim == 3 and self.translation.ndim == 2 and len(self.rotation) != len(self.translation):
             raise ValueError(f"The camera has {len(self.rotation)} rotations and {len(self.translation)} translations, "
                              "expected the same number of frames; pass one of each per frame.")
+
+    def __eq__(self, other: object) -> bool:
+        """Equal in every field."""
+        return equal_values(self, other) if isinstance(other, Camera) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
 
     @classmethod
     def from_focal(cls, focal_px: float, image_size) -> Camera:

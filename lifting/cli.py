@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -44,13 +46,29 @@ def say(text: str, err: bool = False) -> None:
     click.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err)
 
 
+def main(*args: object, **kwargs: object) -> None:
+    """The program ``lift``.
+
+    After an interrupt it ends at once: a thread that was importing torch when Ctrl-C came may never finish.
+    """
+    try:
+        commands(*args, **kwargs)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        raise
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="lift")
-def main() -> None:
+def commands() -> None:
     """2D keypoints, or a video, to 3D human motion."""
 
 
-@main.command()
+@commands.command()
+@click.argument("source", required=False)
 @click.option("--video", type=click.Path(), help="Video file or folder of images.")
 @click.option("--keypoints", type=click.Path(), help="File or folder of 2D keypoints to lift instead of detecting.")
 @click.option("--output", "-o", type=click.Path(), multiple=True,
@@ -70,10 +88,19 @@ def main() -> None:
 @click.option("--weights", type=click.Path(), help="Other lifter weights (.safetensors).")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @one_sentence_errors
-def run(output: tuple[str, ...], weights: str | None, skeleton: str | None, as_json: bool, **options: object) -> None:
+def run(
+    source: str | None,
+    output: tuple[str, ...],
+    weights: str | None,
+    skeleton: str | None,
+    as_json: bool,
+    **options: object,
+) -> None:
     """Lift a video, or keypoints, to 3D motion."""
     from lifting import pipeline
 
+    if source is not None:
+        raise ValueError(f"got '{source}' without an option; try: lift run --video '{source}'")
     source = options["video"], options["keypoints"]
     if source == (None, None):
         raise ValueError("got neither --video nor --keypoints; try: lift run --video clip.mp4")
@@ -85,7 +112,7 @@ def run(output: tuple[str, ...], weights: str | None, skeleton: str | None, as_j
         progress=progress_bar,
     )  # fmt: skip
     paths += [report] if report else []
-    facts = {**take.metadata, "assumed": take.assumed, "outputs": list(map(str, paths))}
+    facts = {**pipeline.report_of(take), "outputs": list(map(str, paths))}
     say(json.dumps(facts, indent=2) if as_json else summary(take, paths))
     if take.metadata["interrupted"]:
         sys.exit(INTERRUPTED)
@@ -111,7 +138,8 @@ def progress_bar(iterable: Iterable, total: int | None, title: str) -> Iterable:
     """A progress bar with rate and time left on stderr; silent where that is no terminal."""
     from tqdm import tqdm
 
-    return tqdm(iterable, total=total, desc=title, unit="frame", disable=None, leave=False)
+    columns = shutil.get_terminal_size((80, 24)).columns  # some terminals say 0, where tqdm would show nothing
+    return tqdm(iterable, total=total, desc=title, unit="frame", disable=None, leave=False, ncols=min(columns, 100))
 
 
 def summary(take, paths: Iterable) -> str:  # noqa: ANN001  the type would import the library at start-up
@@ -135,7 +163,7 @@ def summary(take, paths: Iterable) -> str:  # noqa: ANN001  the type would impor
     return "\n".join(map(printable, [*lines, *(f"wrote {path}" for path in paths)]))
 
 
-@main.command()
+@commands.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @one_sentence_errors
 def doctor(as_json: bool) -> None:

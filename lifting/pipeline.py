@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -16,7 +17,7 @@ from lifting import __version__
 from lifting.anatomy import check_height
 from lifting.cameras import Camera, estimate_focal, read_camera
 from lifting.cleaning import person_size
-from lifting.export import FORMATS, save
+from lifting.export import FORMATS, load, save
 from lifting.files import atomic_write, check_writable
 from lifting.keypoints import Keypoints2D, guess_order
 from lifting.motion import Motion, Person, Take
@@ -35,6 +36,7 @@ MANY_SWAPS = 0.25  # share of exchanged frames above which the majority no longe
 POOR_RATE = 0.6  # share of a person's span in which they were seen
 BODY = get_skeleton("lift17").joints[:13]
 VIDEO_SUFFIX = ".mp4"
+RESULT = "result.npz"
 Progress = Callable[[Iterable, int | None, str], Iterable]
 
 
@@ -56,6 +58,7 @@ class Evidence:
     assumed: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     interrupted: bool = False
+    camera: Camera | None = None
 
 
 def run_video(
@@ -161,8 +164,10 @@ def plan_outputs(output: Sequence[str | Path], *sources: str | Path | None) -> l
 
 def default_outputs(video: str | Path | None, keypoints: str | Path | None) -> list[Path]:
     """What ``lift run`` writes without ``--output``, in ``runs/NAME/``: the result and, of a video, the overlay."""
-    folder = RUNS / (Path(video or keypoints).resolve().stem.strip(". ") or "clip")
-    names = ["result.npz"] + ([f"overlay{VIDEO_SUFFIX}"] if video is not None else [])
+    source = Path(video or keypoints).resolve()
+    name = f"{source.parent.name}-{source.stem}" if source.name == RESULT else source.stem  # runs/clip/result.npz
+    folder = RUNS / (name.strip(". ") or "clip")
+    names = [RESULT] + ([f"overlay{VIDEO_SUFFIX}"] if video is not None else [])
     return [folder / name for name in names]
 
 
@@ -234,6 +239,9 @@ def detect_people(
             if not tracker.num_frames:
                 raise
             interrupted = True
+            logging.getLogger("lift").warning(
+                "interrupted: lifting and writing the %d frames read; Ctrl-C again to stop", tracker.num_frames
+            )
             notes.append(f"interrupted after {tracker.num_frames} frames: the rest of the video was not read")
         times = np.array(reader.times[: tracker.num_frames])
         tracks = [(track.id, track.keypoints) for track in tracker.finish()]
@@ -303,18 +311,21 @@ def read_evidence(
     from lifting.detectors.files import read_keypoints
     from lifting.tracks import Tracker
 
-    file = read_keypoints(path, image_size=image_size, fps=fps, skeleton=skeleton, sequence=sequence)
     video_size, video_rate, focal_metadata = _video_facts(video)
+    if all(given is None for given in (fps, image_size, skeleton, sequence)):
+        take = _load_result(path)
+        if take is not None:
+            return _evidence_of(take, Path(path), start, end, video_size)
+    file = read_keypoints(path, image_size=image_size, fps=fps, skeleton=skeleton, sequence=sequence)
     assumed, doubts = list(file.notes), []
     rate = file.fps or video_rate
     if rate is None:
         rate = 30.0
         assumed.append("the file states no frame rate, 30 frames per second assumed; pass --fps")
     size = file.image_size or video_size
-    if video_size is not None and size != video_size:
-        sizes = f"images of {size[0]}x{size[1]}, but the video is {video_size[0]}x{video_size[1]}"
-        doubts.append(f"the keypoints are of {sizes}")
-    if size is None:
+    if size is not None:
+        doubts += _size_doubts(size, video_size)
+    else:
         size = _size_of_camera(camera)
         basis = "the camera's" if size else "the spread of the points"
         size = size or _size_of(file.frames)
@@ -330,18 +341,58 @@ def read_evidence(
     if not people:
         raise ValueError(f"'{Path(path).name}' holds nobody who is seen for long enough to lift")
     times = (file.start + np.arange(file.num_frames)) / rate
+    times, people = _cut(Path(path).name, times, people, start, end)
+    name = Path(path).resolve().stem
+    if skeleton is None:
+        doubts += _order_doubts(people[0][1])
+    return Evidence(name, size, rate, times, people, f"{file.format} file", focal_metadata, assumed, doubts)
+
+
+def _cut(
+    name: str, times: np.ndarray, people: list[tuple[int, Keypoints2D]], start: float | None, end: float | None
+) -> tuple[np.ndarray, list[tuple[int, Keypoints2D]]]:
+    """The frames with start <= time < end and the people seen in them."""
     keep = (times >= (start if start is not None else -np.inf)) & (times < (end if end is not None else np.inf))
     if not keep.any():
-        raise ValueError(f"'{Path(path).name}' has no frame between {start} and {end} s; check --start and --end")
+        raise ValueError(f"'{name}' has no frame between {start} and {end} s; check --start and --end")
     first, last = np.flatnonzero(keep)[[0, -1]]
     people = [(number, keypoints.slice(first, last + 1)) for number, keypoints in people]
     people = [(number, keypoints) for number, keypoints in people if keypoints.seen.any()]
     if not people:
-        raise ValueError(f"'{Path(path).name}' shows nobody between {start} and {end} s; check --start and --end")
-    name = Path(path).resolve().stem
-    if skeleton is None:
-        doubts += _order_doubts(people[0][1])
-    return Evidence(name, size, rate, times[keep], people, f"{file.format} file", focal_metadata, assumed, doubts)
+        raise ValueError(f"'{name}' shows nobody between {start} and {end} s; check --start and --end")
+    return times[keep], people
+
+
+def _load_result(path: str | Path) -> Take | None:
+    """The take of a result that lift wrote; None for any other file."""
+    path = Path(path).expanduser()
+    if not path.is_file() or path.suffix.lower() not in FORMATS:
+        return None
+    try:
+        return load(path)
+    except ValueError:
+        return None
+
+
+def _evidence_of(
+    take: Take, path: Path, start: float | None, end: float | None, video_size: tuple[int, int] | None
+) -> Evidence:
+    """The keypoints of an earlier result, with its name, times and camera."""
+    people = [(person.id, person.keypoints) for person in take.people]
+    if not people:
+        raise ValueError(f"'{path.name}' holds nobody to lift; run lift on the video again")
+    times, people = _cut(path.name, take.times, people, start, end)
+    doubts = _size_doubts(take.image_size, video_size)
+    source = take.metadata.get("detector", "lift file")
+    return Evidence(take.name, take.image_size, take.fps, times, people, source, warnings=doubts, camera=take.camera)
+
+
+def _size_doubts(size: tuple[int, int], video_size: tuple[int, int] | None) -> list[str]:
+    """A sentence when keypoints and video are of different sizes."""
+    if video_size in (None, size):
+        return []
+    sizes = f"images of {size[0]}x{size[1]}, but the video is {video_size[0]}x{video_size[1]}"
+    return [f"the keypoints are of {sizes}; check that they belong together"]
 
 
 def _video_facts(video: str | Path | None) -> tuple[tuple[int, int] | None, float | None, dict | None]:
@@ -408,6 +459,8 @@ def _choose_camera(evidence: Evidence, camera: Camera | str | Path | None, focal
         return _as_camera(camera, evidence.image_size).resized(evidence.image_size)
     if focal is not None:
         return Camera.from_focal(focal, evidence.image_size)
+    if evidence.camera is not None:
+        return evidence.camera
     focal, sentence = estimate_focal(evidence.image_size, evidence.focal_metadata)
     evidence.assumed.append(sentence)
     return Camera.from_focal(focal, evidence.image_size)
@@ -561,12 +614,16 @@ def _until(frames: Iterable[tuple[float, np.ndarray]], last: float) -> Iterator[
 
 def write_report(take: Take, path: Path) -> None:
     """The take's report as JSON: people, confidence, repairs, camera, what was assumed, warnings."""
-    report = {
+    with atomic_write(path) as file:
+        file.write(json.dumps(report_of(take), indent=2).encode())
+
+
+def report_of(take: Take) -> dict:
+    """The take's report: plain JSON-able facts."""
+    return {
         "name": take.name, "frames": len(take), "fps": take.fps, "image_size": list(take.image_size),
         "assumed": list(take.assumed), **take.metadata,
     }  # fmt: skip
-    with atomic_write(path) as file:
-        file.write(json.dumps(report, indent=2).encode())
 
 
 def _same_file(path: Path, other: Path) -> bool:

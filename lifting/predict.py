@@ -262,6 +262,7 @@ def predict(
     image_size: tuple[int, int] | None = None,
     skeleton: str | Skeleton | None = None,
     camera: Camera | None = None,
+    focal: float | None = None,
     height: float | None = None,
     lifter: Lifter | None = None,
     repair: bool = True,
@@ -272,12 +273,12 @@ def predict(
 
     Args:
         keypoints: `Keypoints2D`, or an array (T, J, 2) of pixels or (T, J, 3) with confidences; (J, 2|3) is one frame.
-            NaN, or confidence 0, where a joint is not seen.
+            NaN, confidence 0 or, without confidences, exactly (0, 0) where a joint is not seen.
         fps: frames per second; 30 is assumed for arrays without it.
         image_size: (width, height) pixels; assumed from the camera, or from the spread of the points.
         skeleton: layout of the J joints; by default 17 columns mean COCO-17, 23 COCO-17 + feet, 25 BODY-25, 26
             Halpe-26, 33 MediaPipe, 32 H36M-32, 16 MPII, 15 HumanEva, 24 SMPL.
-        camera: intrinsics; without it the focal length is assumed to be the image diagonal.
+        camera: intrinsics. focal: focal length in pixels instead; without both, the image diagonal is assumed.
         height: the person's stature in metres, fixes the scale.
         lifter: other weights than the default ones.
         repair, flip, refine: as in `Lifter.lift`.
@@ -292,6 +293,10 @@ def predict(
         keypoints = keypoints_from_array(keypoints, fps, image_size, skeleton, camera)
     elif fps is not None or image_size is not None or skeleton is not None:
         raise ValueError("got Keypoints2D together with fps, image_size or skeleton, which it already holds; drop them")
+    if focal is not None:
+        if camera is not None:
+            raise ValueError("got both a camera and a focal length; pass only one of them")
+        camera = Camera.from_focal(focal, keypoints.image_size)
     return (lifter or default_lifter()).predict(
         keypoints, camera, height=height, repair=repair, flip=flip, refine=refine
     )
@@ -322,7 +327,8 @@ def keypoints_from_array(
     if image_size is None:
         image_size = tuple(camera.image_size) if camera is not None else _assume_size(array)
     array = array[:, : layout.num_joints]  # 133 and 136 columns hold hands and faces too
-    score = array[..., 2] if array.shape[-1] == 3 else None
+    # Many tools write (0, 0) for what they did not see.
+    score = array[..., 2] if array.shape[-1] == 3 else (array != 0).any(-1) & np.isfinite(array).all(-1)
     keypoints = Keypoints2D(array[..., :2], score, layout, image_size, fps)
     _check_pixels(keypoints.xy[keypoints.seen], keypoints.image_size)
     return keypoints

@@ -508,3 +508,27 @@ def test_a_folder_of_models_for_a_detector_without(tmp_path):
     video = write_video(tmp_path / "clip.mp4", 3)
     with pytest.raises(ValueError, match="takes no folder of models"):
         run_video(video, detector="mediapipe", detector_models=tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json", ".h5", ".csv"])
+def test_a_result_brings_its_name_times_and_camera(tmp_path, tiny_lifter, suffix):
+    points = write_keypoints(tmp_path / "walk.npz", filmed(20))
+    first = run_video(keypoints=points, start=0.2, focal=777, output=tmp_path / f"a{suffix}", lifter=tiny_lifter)
+    again = run_video(keypoints=tmp_path / f"a{suffix}", lifter=tiny_lifter)
+    assert again.name == "walk" and again.camera == first.camera
+    np.testing.assert_allclose(again.times, first.times, atol=1e-6)
+    np.testing.assert_allclose(again.people[0].motion.joints, first.people[0].motion.joints, atol=1e-4)
+    other = run_video(keypoints=tmp_path / f"a{suffix}", focal=500, end=0.5, lifter=tiny_lifter)
+    assert other.metadata["focal_px"] == [500, 500] and other.times[0] == pytest.approx(0.2) and other.times[-1] < 0.5
+
+
+def test_keypoints_of_another_video_are_doubted(tmp_path, tiny_lifter):
+    points = write_keypoints(tmp_path / "walk.npz", filmed(10))
+    video = write_video(tmp_path / "clip.mp4", 10, size=(320, 240))
+    take = run_video(video, keypoints=points, lifter=tiny_lifter)
+    doubt = "the keypoints are of images of 640x480, but the video is 320x240; check that they belong together"
+    assert doubt in take.metadata["warnings"]
+
+
+def test_a_result_is_lifted_again_beside_itself():
+    assert pipeline.default_outputs(None, "runs/clip/result.npz")[0].parts == ("runs", "clip-result", "result.npz")

@@ -406,3 +406,26 @@ def test_shipped_weights_load_once():
     assert lifter is predict_module.default_lifter()
     assert lifter.header.licence == "Apache-2.0"
     assert dataclasses.asdict(lifter.header)["skeleton_out"] == "h36m17"
+
+
+def test_zeros_without_confidence_are_not_seen(tiny_lifter):
+    xy = filmed(8).xy.copy()
+    xy[3, 5] = xy[4] = np.nan
+    motion = predict(xy, **KNOWN, lifter=tiny_lifter)
+    assert_close(predict(np.nan_to_num(xy), **KNOWN, lifter=tiny_lifter), motion, 0)
+
+
+def test_normalised_points_are_refused(tiny_lifter):
+    xy = filmed(8).xy / 640
+    with pytest.raises(ValueError, match="look normalised; scale them to pixels"):
+        predict(xy, fps=25, image_size=(640, 480), camera=CAMERA, lifter=tiny_lifter)
+
+
+def test_focal_length_instead_of_a_camera(tiny_lifter):
+    keypoints = filmed(8)
+    expected = tiny_lifter.predict(keypoints, Camera.from_focal(700, keypoints.image_size))
+    assert_close(predict(keypoints, focal=700, lifter=tiny_lifter), expected, 0)
+    with pytest.raises(ValueError, match="both a camera and a focal length"):
+        predict(keypoints, focal=700, camera=CAMERA, lifter=tiny_lifter)
+    with pytest.raises(ValueError, match="camera of type str, expected a Camera"):
+        predict(keypoints, camera="camera.json", lifter=tiny_lifter)
