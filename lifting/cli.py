@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable
@@ -46,28 +45,13 @@ def say(text: str, err: bool = False) -> None:
     click.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err)
 
 
-def main(*args: object, **kwargs: object) -> None:
-    """The program ``lift``.
-
-    After an interrupt it ends at once: a thread that was importing torch when Ctrl-C came may never finish.
-    """
-    try:
-        commands(*args, **kwargs)
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(INTERRUPTED)
-        raise
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="lift")
-def commands() -> None:
+def main() -> None:
     """2D keypoints, or a video, to 3D human motion."""
 
 
-@commands.command()
+@main.command()
 @click.argument("source", required=False)
 @click.option("--video", type=click.Path(), help="Video file or folder of images.")
 @click.option("--keypoints", type=click.Path(), help="File or folder of 2D keypoints to lift instead of detecting.")
@@ -163,7 +147,7 @@ def summary(take, paths: Iterable) -> str:  # noqa: ANN001  the type would impor
     return "\n".join(map(printable, [*lines, *(f"wrote {path}" for path in paths)]))
 
 
-@commands.command()
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @one_sentence_errors
 def doctor(as_json: bool) -> None:

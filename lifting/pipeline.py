@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -123,11 +122,9 @@ def run_video(
                 sequence=sequence, video=video,
             )  # fmt: skip
         else:
-            meanwhile = _import_lifter_ahead if lifter is None else None
             evidence = detect_people(
-                video, detector, start=start, end=end, fps=fps, progress=progress, meanwhile=meanwhile,
-                models=detector_models,
-            )  # fmt: skip
+                video, detector, start=start, end=end, fps=fps, progress=progress, models=detector_models
+            )
         evidence.people = choose_people(evidence, person)
         view = _choose_camera(evidence, camera, focal)
         take = lift_people(evidence, view, height, lifter)
@@ -213,13 +210,11 @@ def detect_people(
     end: float | None = None,
     fps: float | None = None,
     progress: Progress | None = None,
-    meanwhile: Callable[[], None] | None = None,
     models: str | Path | None = None,
 ) -> Evidence:
     """Runs a detector and the tracker over a video in one pass and constant memory.
 
-    meanwhile: called once video and detector are ready, to start what can go on beside the detection. models: folder
-    with the detector's model files.
+    models: folder with the detector's model files.
     """
     from lifting.tracks import Tracker
     from lifting.video import open_video
@@ -228,8 +223,6 @@ def detect_people(
         found = _create_detector(detector, models) if isinstance(detector, str) else detector
         tracker = Tracker(found.skeleton, reader.image_size, reader.fps)
         notes, interrupted = [], False
-        if meanwhile is not None:
-            meanwhile()
         frames = progress(reader, reader.num_frames, "detecting") if progress else reader
         try:
             with closing(_pixels(frames)) as pixels:
@@ -628,16 +621,3 @@ def report_of(take: Take) -> dict:
 
 def _same_file(path: Path, other: Path) -> bool:
     return path.exists() and other.exists() and path.samefile(other)
-
-
-def _import_lifter_ahead() -> None:
-    """Loads torch and the weights while the detector works: on two cores that hides most of their start-up."""
-
-    def load() -> None:
-        with suppress(Exception):  # the main thread meets the same error where it can be reported
-            from lifting.predict import default_lifter
-
-            default_lifter()
-
-    # No daemon: the process must not end in the middle of an import of native code.
-    threading.Thread(target=load).start()

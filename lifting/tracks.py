@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from lifting.keypoints import Detection, Keypoints2D
 from lifting.skeletons import Skeleton
@@ -183,6 +182,10 @@ class Tracker:
         if not tracks or not detections:
             return {}
         similarity = np.array([[self._similarity(track, one, frame) for one in detections] for track in tracks])
+        if similarity.size == 1:
+            return {0: tracks[0]} if similarity[0, 0] >= MIN_SIMILARITY else {}
+        from scipy.optimize import linear_sum_assignment  # only here: its import takes a quarter of a second
+
         pairs = zip(*linear_sum_assignment(-np.where(similarity < MIN_SIMILARITY, 0.0, similarity)), strict=True)
         return {column: tracks[row] for row, column in pairs if similarity[row, column] >= MIN_SIMILARITY}
 

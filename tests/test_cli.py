@@ -40,7 +40,7 @@ def lift(here, tiny_weights):
 
     def run(*arguments: object) -> Result:
         weights = ["--weights", tiny_weights] if arguments[0] == "run" else []
-        return CliRunner().invoke(cli.commands, [str(argument) for argument in (*arguments, *weights)])
+        return CliRunner().invoke(cli.main, [str(argument) for argument in (*arguments, *weights)])
 
     return run
 
@@ -87,7 +87,7 @@ def test_help_is_light(arguments):
 
 
 def test_help_names_every_option():
-    shown = CliRunner().invoke(cli.commands, ["run", "-h"]).stdout
+    shown = CliRunner().invoke(cli.main, ["run", "-h"]).stdout
     for option in ("video", "keypoints", "output", "detector", "person", "camera", "focal", "height", "start", "end"):
         assert f"--{option}" in shown
     assert ".npz .json .csv .h5 .mp4" in shown
@@ -216,7 +216,7 @@ def test_streams_and_names_that_are_no_utf8(here, tiny_weights):
 def test_wrong_options(here, points, tiny_weights, arguments, problem):
     if "--weights" not in arguments:
         arguments = [*arguments, "--weights", str(tiny_weights)]
-    assert problem in refused(CliRunner().invoke(cli.commands, ["run", *arguments]))
+    assert problem in refused(CliRunner().invoke(cli.main, ["run", *arguments]))
     assert files_in(here) == ["points.npz"]
 
 

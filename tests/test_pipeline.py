@@ -255,16 +255,6 @@ def test_keypoints_alone_are_drawn_on_nothing(tmp_path, keypoint_file, tiny_lift
     assert (tmp_path / "o.mp4").stat().st_size > 0
 
 
-def test_what_goes_on_beside_the_detection_starts_with_it(tmp_path):
-    video, started = write_video(tmp_path / "walk.mp4", 3), []
-    detector = KnownDetector(filmed(3))
-    evidence = pipeline.detect_people(video, detector, meanwhile=lambda: started.append(True))
-    assert started == [True] and len(evidence.times) == 3
-    with pytest.raises(FileNotFoundError):
-        pipeline.detect_people(tmp_path / "none.mp4", detector, meanwhile=lambda: started.append(True))
-    assert started == [True]
-
-
 # ---- interrupts and failures
 
 
