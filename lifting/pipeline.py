@@ -85,7 +85,8 @@ def run_video(
 
     Args:
         video: a video file or a folder of images.
-        keypoints: a file of 2D keypoints to lift instead of detecting; with ``video`` too, that is only drawn on.
+        keypoints: a file of 2D keypoints to lift instead of detecting; a ``video`` beside it is drawn on and says
+            what the file leaves out (image size, frame rate, lens).
         output: files to write, by suffix (``lifting.export.FORMATS`` and ``.mp4``); nothing is written without.
         detector: a name in ``lifting.detectors.DETECTORS`` or an object of that protocol.
         person: ``all``, ``largest`` (by visible area over time) or an id.
@@ -107,8 +108,9 @@ def run_video(
     to write to shows before anything is written, and no output ever appears in part.
     """
     check_choices(video, keypoints, person, camera, focal, height)
-    if keypoints is None and (image_size is not None or skeleton is not None):
-        raise ValueError("got an image size or a skeleton with a video alone, but it describes keypoint files; drop it")
+    for what, given in (("an image size", image_size), ("a skeleton", skeleton), ("a sequence", sequence)):
+        if keypoints is None and given is not None:
+            raise ValueError(f"got {what} with a video alone, but it describes keypoint files; drop it")
     check_sources(video, keypoints, start, end, fps, camera)
     progress = progress or (lambda iterable, total, title: iterable)
     given = [] if output is None else [output] if isinstance(output, str | Path) else list(output)
@@ -303,6 +305,7 @@ def read_evidence(
     """
     from lifting.detectors.files import read_keypoints
     from lifting.tracks import Tracker
+    from lifting.video import ASSUMED_FPS
 
     video_size, video_rate, focal_metadata = _video_facts(video)
     if all(given is None for given in (fps, image_size, skeleton, sequence)):
@@ -313,8 +316,8 @@ def read_evidence(
     assumed, doubts = list(file.notes), []
     rate = file.fps or video_rate
     if rate is None:
-        rate = 30.0
-        assumed.append("the file states no frame rate, 30 frames per second assumed; pass --fps")
+        rate = ASSUMED_FPS
+        assumed.append(f"the file states no frame rate, {rate:g} frames per second assumed; pass --fps")
     size = file.image_size or video_size
     if size is not None:
         doubts += _size_doubts(size, video_size)

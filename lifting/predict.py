@@ -227,17 +227,12 @@ def _reprojection_error(points: Keypoints2D, camera: Camera, motion: Motion) -> 
     return float(np.median(distance)) if distance.size else float("nan")
 
 
-def assumed_camera(image_size: tuple[int, int], metadata: dict | None = None) -> tuple[Camera, str]:
-    """A camera for footage of unknown intrinsics, and the sentence that says what was assumed."""
-    focal, sentence = estimate_focal(image_size, metadata)
-    return Camera.from_focal(focal, image_size), sentence
-
-
 def _fitting_camera(keypoints: Keypoints2D, camera: Camera | None) -> Camera:
     if camera is not None and not isinstance(camera, Camera):
         raise ValueError(f"got a camera of type {type(camera).__name__}, expected a Camera; use read_camera for files")
     if camera is None:
-        camera, sentence = assumed_camera(keypoints.image_size)
+        focal, sentence = estimate_focal(keypoints.image_size)
+        camera = Camera.from_focal(focal, keypoints.image_size)
         _announce(sentence)
     if tuple(camera.image_size) != keypoints.image_size:
         camera = camera.resized(keypoints.image_size)

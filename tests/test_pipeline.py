@@ -522,3 +522,10 @@ def test_keypoints_of_another_video_are_doubted(tmp_path, tiny_lifter):
 
 def test_a_result_is_lifted_again_beside_itself():
     assert pipeline.default_outputs(None, "runs/clip/result.npz")[0].parts == ("runs", "clip-result", "result.npz")
+
+
+@pytest.mark.parametrize(("option", "value"), [("image_size", SIZE), ("skeleton", "coco17"), ("sequence", "S1/Walk/0")])
+def test_what_describes_keypoint_files_is_refused_for_a_video(tmp_path, option, value):
+    video = write_video(tmp_path / "clip.mp4", 3)
+    with pytest.raises(ValueError, match=f"{option.replace('_', ' ')} with a video alone"):
+        run_video(video, **{option: value})
