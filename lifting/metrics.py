@@ -214,3 +214,61 @@ def root_error_share_of_depth(prediction, truth, missing: str = "error") -> floa
         raise ValueError(f"A true root depth is {depth[scored].min():.3g} m, expected more than 0; pass trajectories "
                          "in the camera frame.")
     return _mean(joint_errors(prediction, truth) / np.where(scored, depth, 1.0), scored)
+
+
+def mpvpe(prediction, truth, missing: str = "error") -> float:
+    """Mean per-vertex position error in metres of meshes (..., T, V, 3) metres ("PVE", "MPVPE").
+
+    Whether the meshes are relative to a root is the caller's choice. Raises ValueError as `mpjpe`.
+    """
+    return mpjpe(prediction, truth, missing)
+
+
+def unposed_mesh_error(prediction, truth) -> float:
+    """Mean distance in metres of the vertices (V, 3) of two rest meshes, each about its own mean: shape alone.
+
+    HMMR's "Mesh Unp." (Kanazawa et al., CVPR 2019). Raises ValueError for unequal shapes.
+    """
+    prediction, truth = _check(prediction, truth, 2)
+    scored = _scored(prediction, truth, "error")
+    shift = (truth - prediction).mean(-2, keepdims=True)
+    return _mean(joint_errors(prediction + shift, truth), scored)
+
+
+def foot_slip(points, contact) -> np.ndarray:
+    """How far points in contact move from one frame to the next, (N,) metres per frame, one entry per such step.
+
+    points: (T, F, 3) metres of foot points; contact: (T, F) booleans. A step counts where a point is in contact in both
+    of its frames. Raises ValueError for unequal shapes.
+    """
+    points, contact = np.asarray(points, dtype=np.float64), np.asarray(contact, dtype=bool)
+    if points.ndim != 3 or points.shape[-1] != 3 or contact.shape != points.shape[:2]:
+        raise ValueError(f"The points have shape {points.shape} and the contacts {contact.shape}, expected (T, F, 3) "
+                         "and (T, F); pass one contact for each point and frame.")
+    steps = np.linalg.norm(np.diff(points, axis=0), axis=-1)
+    return steps[contact[1:] & contact[:-1]]
+
+
+def penetration(points, up, offset: float) -> np.ndarray:
+    """How deep the lowest point of every frame lies below the floor, (T,) metres, zero above it.
+
+    points: (T, V, 3) metres; up: (3,) the floor's unit normal; offset: metres, with up . x = offset on the floor.
+    Raises ValueError for other shapes.
+    """
+    points, up = np.asarray(points, dtype=np.float64), np.asarray(up, dtype=np.float64)
+    if points.ndim != 3 or points.shape[-1] != 3 or up.shape != (3,):
+        raise ValueError(f"The points have shape {points.shape} and the normal {up.shape}, expected (T, V, 3) and (3,).")
+    return np.maximum(offset - (points @ up).min(axis=1), 0.0)
+
+
+def jitter(points, fps: float) -> float:
+    """Mean length of the third time derivative in 10 m/s^3, the unit of the world-space mesh papers (WHAM, GVHMR).
+
+    points: (..., T, J, 3) metres, T >= 4; a difference counts where all of its frames are finite. Raises ValueError for
+    fewer than four frames and fps <= 0.
+    """
+    points, _ = _check(points, points, 3)
+    if points.shape[-3] < 4 or not (np.isfinite(fps) and fps > 0):
+        raise ValueError(f"got {points.shape[-3]} frames at {fps} frames/s, expected at least 4 and a positive rate.")
+    jerk = np.linalg.norm(np.diff(points, 3, axis=-3), axis=-1) * float(fps) ** 3
+    return _mean(jerk / 10.0, np.isfinite(jerk))

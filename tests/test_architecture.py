@@ -11,17 +11,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-CORE = {"skeletons", "keypoints", "motion", "cameras", "rotations", "metrics"}
+CORE = {"skeletons", "keypoints", "motion", "cameras", "rotations", "metrics", "meshes"}
 OWN = CORE | {"files"}
 BESIDE_CORE = ("checkpoints", "cleaning", "detectors", "export", "resampling", "tracks", "trajectory", "video")
 NETWORK = OWN | {"anatomy", "checkpoints", "cleaning", "datasets", "models", "resampling", "trajectory"}
-APPLICATION = NETWORK | {"detectors", "export", "predict", "tracks", "video", "view"}
+APPLICATION = NETWORK | {"body", "detectors", "export", "predict", "tracks", "video", "view"}
 # What each part of the library may import, itself always included. A new part needs a line here.
 ALLOWED = {
     **dict.fromkeys(CORE, CORE),
     "files": set(),
     "anatomy": CORE,
     **dict.fromkeys(BESIDE_CORE, OWN),
+    "contacts": CORE,
+    "ground": CORE | {"contacts"},
+    "body": OWN | {"anatomy", "contacts", "ground", "resampling"},
     "view": OWN | {"video"},
     "datasets": OWN | {"anatomy"},
     "models": OWN | {"anatomy", "checkpoints", "datasets"},
@@ -31,11 +34,13 @@ ALLOWED = {
     "doctor": APPLICATION,
     "cli": APPLICATION | {"doctor", "pipeline", "training"},
 }
-LIGHT = {*OWN, "anatomy", "checkpoints", "cleaning", "cli", "doctor", "pipeline", "resampling", "tracks", "trajectory"}
+LIGHT = {*OWN, "anatomy", "body", "checkpoints", "contacts", "ground", "cleaning", "cli", "doctor", "pipeline", "resampling", "tracks", "trajectory"}
 HEAVY = {
     *("PIL", "ai_edge_litert", "av", "cv2", "h5py", "jax", "matplotlib", "mediapipe", "onnx", "onnxruntime"),
     *("ray", "rtmlib", "safetensors", "tensorboard", "torch", "torchvision", "viser"),
 }
+# Modules of light parts that are torch through and through; nothing imports them at once.
+TORCH_MODULES = {f"lifting.body.{name}" for name in ("smplify", "torch_first_order", "torch_model", "torch_solver")}
 CORE_PACKAGES = {"numpy", "scipy"}
 
 
@@ -117,10 +122,19 @@ def optional_readers(part: str) -> set[str]:
     return {"tomli"} if part == "cameras" else set()  # tomllib before Python 3.11
 
 
-@pytest.mark.parametrize("name", [n for n, p in MODULES.items() if p.name == "__init__.py" or part_of(n) in LIGHT])
+def is_light(name: str) -> bool:
+    return MODULES[name].name == "__init__.py" or (part_of(name) in LIGHT and name not in TORCH_MODULES)
+
+
+@pytest.mark.parametrize("name", filter(is_light, MODULES))
 def test_light_modules_import_heavy_packages_late(name):
     roots = {imported.split(".")[0] for imported, at_once in imports_of(name) if at_once}
     assert not roots & HEAVY
+
+
+@pytest.mark.parametrize("name", filter(is_light, MODULES))
+def test_light_modules_import_torch_modules_late(name):
+    assert not {imported for imported, at_once in imports_of(name) if at_once} & TORCH_MODULES
 
 
 def test_front_door_imports_nothing_at_once():

@@ -188,3 +188,45 @@ def test_a_batch_axis_in_front_is_the_mean_over_equal_sequences(metric):
     pairs = [random_poses(6, seed=seed) for seed in range(3)]
     prediction, truth = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
     assert metric(prediction, truth) == pytest.approx(np.mean([metric(*pair) for pair in pairs]), abs=1e-9)
+
+
+def test_mpvpe_is_the_mean_over_vertices():
+    _, truth = random_poses(3, 50)
+    assert metrics.mpvpe(truth + [0, 0.02, 0], truth) == pytest.approx(0.02, abs=1e-12)
+
+
+def test_unposed_mesh_error_does_not_see_a_shift_but_sees_a_scale():
+    truth = random_poses(1, 40)[1][0]
+    assert metrics.unposed_mesh_error(truth + [1, -2, 3], truth) < 1e-12
+    centred = truth - truth.mean(0)
+    expected = 0.1 * np.linalg.norm(centred, axis=-1).mean()
+    assert metrics.unposed_mesh_error(1.1 * truth, truth) == pytest.approx(expected, rel=1e-9)
+
+
+def test_foot_slip_counts_steps_with_contact_in_both_frames():
+    points = np.zeros((4, 2, 3))
+    points[:, 0, 0] = [0, 0.01, 0.03, 0.10]  # steps of 10, 20 and 70 mm
+    points[:, 1, 2] = [0, 0, 0.5, 0.5]
+    contact = np.array([[1, 1], [1, 1], [1, 0], [0, 1]], bool)
+    np.testing.assert_allclose(sorted(metrics.foot_slip(points, contact)), [0, 0.01, 0.02])
+    with pytest.raises(ValueError, match=r"expected \(T, F, 3\)"):
+        metrics.foot_slip(points, contact[:3])
+
+
+def test_penetration_is_the_depth_of_the_lowest_point():
+    points = np.array([[[0, 0, 0.5], [0, 0, -0.02]], [[0, 0, 0.1], [5, 5, 0.3]]])
+    np.testing.assert_allclose(metrics.penetration(points, [0, 0, 1.0], 0.0), [0.02, 0.0])
+    np.testing.assert_allclose(metrics.penetration(points, [0, 0, 1.0], 0.15), [0.17, 0.05])
+    with pytest.raises(ValueError, match="normal"):
+        metrics.penetration(points, [0, 1.0], 0.0)
+
+
+def test_jitter_of_a_cubic_is_its_third_derivative():
+    time = np.arange(20) / 50
+    points = np.zeros((20, 2, 3))
+    points[:, :, 1] = (5 * time**3)[:, None]  # third derivative 30 m/s^3
+    assert metrics.jitter(points, 50) == pytest.approx(3.0, rel=1e-9)
+    points[4] = np.nan
+    assert metrics.jitter(points, 50) == pytest.approx(3.0, rel=1e-9)
+    with pytest.raises(ValueError, match="at least 4"):
+        metrics.jitter(points[:3], 50)
