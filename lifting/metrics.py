@@ -257,7 +257,8 @@ def penetration(points, up, offset: float) -> np.ndarray:
     """
     points, up = np.asarray(points, dtype=np.float64), np.asarray(up, dtype=np.float64)
     if points.ndim != 3 or points.shape[-1] != 3 or up.shape != (3,):
-        raise ValueError(f"The points have shape {points.shape} and the normal {up.shape}, expected (T, V, 3) and (3,).")
+        raise ValueError(f"The points have shape {points.shape} and the normal {up.shape}, expected (T, V, 3) and "
+                         "(3,); check the axes.")
     return np.maximum(offset - (points @ up).min(axis=1), 0.0)
 
 

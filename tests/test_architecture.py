@@ -34,7 +34,11 @@ ALLOWED = {
     "doctor": APPLICATION,
     "cli": APPLICATION | {"doctor", "pipeline", "training"},
 }
-LIGHT = {*OWN, "anatomy", "body", "checkpoints", "contacts", "ground", "cleaning", "cli", "doctor", "pipeline", "resampling", "tracks", "trajectory"}
+LIGHT = {
+    *OWN,
+    *("anatomy", "body", "checkpoints", "cleaning", "cli", "contacts", "doctor", "ground", "pipeline", "resampling"),
+    *("tracks", "trajectory"),
+}
 HEAVY = {
     *("PIL", "ai_edge_litert", "av", "cv2", "h5py", "jax", "matplotlib", "mediapipe", "onnx", "onnxruntime"),
     *("ray", "rtmlib", "safetensors", "tensorboard", "torch", "torchvision", "viser"),
@@ -126,13 +130,13 @@ def is_light(name: str) -> bool:
     return MODULES[name].name == "__init__.py" or (part_of(name) in LIGHT and name not in TORCH_MODULES)
 
 
-@pytest.mark.parametrize("name", filter(is_light, MODULES))
+@pytest.mark.parametrize("name", [name for name in MODULES if is_light(name)])
 def test_light_modules_import_heavy_packages_late(name):
     roots = {imported.split(".")[0] for imported, at_once in imports_of(name) if at_once}
     assert not roots & HEAVY
 
 
-@pytest.mark.parametrize("name", filter(is_light, MODULES))
+@pytest.mark.parametrize("name", [name for name in MODULES if is_light(name)])
 def test_light_modules_import_torch_modules_late(name):
     assert not {imported for imported, at_once in imports_of(name) if at_once} & TORCH_MODULES
 
