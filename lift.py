@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lifting import __version__, metrics
+    from lifting.body import load_body
+    from lifting.body.fit import fit_body
     from lifting.cameras import Camera
-    from lifting.export import load, save
+    from lifting.export import load
     from lifting.keypoints import Detection, Keypoints2D
-    from lifting.motion import Motion, Person, Take
+    from lifting.motion import BodyMotion, Motion, Person, Take
+    from lifting.outputs import save
     from lifting.pipeline import run_video
     from lifting.predict import Lifter, predict
     from lifting.skeletons import Skeleton, get_skeleton
 
 __all__ = [
+    "BodyMotion",
     "Camera",
     "Detection",
     "Keypoints2D",
@@ -28,8 +32,10 @@ __all__ = [
     "Skeleton",
     "Take",
     "__version__",
+    "fit_body",
     "get_skeleton",
     "load",
+    "load_body",
     "metrics",
     "predict",
     "run_video",
@@ -37,6 +43,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BodyMotion": "lifting.motion",
     "Camera": "lifting.cameras",
     "Detection": "lifting.keypoints",
     "Keypoints2D": "lifting.keypoints",
@@ -46,11 +53,13 @@ _HOMES = {
     "Skeleton": "lifting.skeletons",
     "Take": "lifting.motion",
     "__version__": "lifting",
+    "fit_body": "lifting.body.fit",
     "get_skeleton": "lifting.skeletons",
     "load": "lifting.export",
+    "load_body": "lifting.body",
     "predict": "lifting.predict",
     "run_video": "lifting.pipeline",
-    "save": "lifting.export",
+    "save": "lifting.outputs",
 }
 
 

@@ -27,6 +27,7 @@ def examine() -> dict:
         "packages": [_package(*entry) for entry in PACKAGES],
         "detectors": _detectors(),
         "weights": _weights(),
+        "bodies": _bodies(),
         "device": _device(),
     }
 
@@ -66,6 +67,21 @@ def _weights() -> list[dict]:
     return entries
 
 
+def _bodies() -> list[dict]:
+    from lifting.body import BODIES, load_body
+
+    entries = []
+    for name in BODIES:
+        try:
+            body = load_body(name)
+            size = {"vertices": body.num_vertices, "joints": body.num_joints}
+            entry = {"usable": True, **size, "licence": body.licence, "why": ""}
+        except (ImportError, OSError, ValueError) as error:
+            entry = {"usable": False, "why": str(error)}
+        entries.append({"name": name, **entry})
+    return entries
+
+
 def _device() -> str:
     try:
         import torch
@@ -89,4 +105,7 @@ def describe(findings: dict) -> str:
         if weights["usable"]:
             state = f"{weights['hash']} ({weights['kind']}, {weights['fps']:g} frames/s)"
         lines.append(f"  weights {weights['file']} {state}")
+    for body in findings["bodies"]:
+        state = body["why"] or f"{body['vertices']} vertices, {body['joints']} joints"
+        lines.append(f"  body {body['name']:<16} {state}")
     return "\n".join(lines)

@@ -13,14 +13,14 @@ import pickle
 import secrets
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-__all__ = ["atomic_path", "atomic_write", "check_writable", "load_npz", "restricted_load"]
+__all__ = ["StandIn", "atomic_path", "atomic_write", "check_writable", "load_npz", "restricted_load"]
 
 _WRITE_MODES = ("w", "wb", "w+b")
 
@@ -131,16 +131,24 @@ def _unwritable(path: object, error: Exception) -> OSError:
 # ---- reading
 
 
-def load_npz(path: str | os.PathLike[str], allow_objects: bool = False) -> dict[str, np.ndarray]:
-    """Read every array of an npz archive, never running code that is inside it.
+def load_npz(
+    path: str | os.PathLike[str],
+    allow_objects: bool = False,
+    *,
+    only: Collection[str] | None = None,
+    stand_ins: Collection[str] = (),
+) -> dict[str, np.ndarray]:
+    """Read every array of an npz archive, or `only` those named, never running code that is inside it.
 
-    With `allow_objects`, pickled object arrays (as VideoPose3D writes them) go through `restricted_load`; without, they
-    are refused. Raises FileNotFoundError, OSError when it cannot be opened, ValueError when it is corrupt or hostile.
+    With `allow_objects`, pickled object arrays (as VideoPose3D writes them) go through `restricted_load`, which
+    explains `stand_ins`; without, they are refused. Raises FileNotFoundError, OSError when it cannot be opened,
+    ValueError when it is corrupt or hostile.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
-            return {member.filename[:-4]: _read_member(archive, member, allow_objects) for member in members}
+            members = {item.filename[:-4]: item for item in archive.infolist() if item.filename.endswith(".npy")}
+            return {name: _read_member(archive, member, allow_objects, stand_ins)
+                    for name, member in members.items() if only is None or name in only}
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no file at {str(path)!r}: expected an npz archive; check the path") from error
     except OSError as error:
@@ -150,31 +158,54 @@ def load_npz(path: str | os.PathLike[str], allow_objects: bool = False) -> dict[
         raise ValueError(f"cannot read {str(path)!r} as an npz archive: {_reason(error)}") from error
 
 
-def restricted_load(file: IO[bytes]) -> Any:
+def restricted_load(file: IO[bytes], *, stand_ins: Collection[str] = ()) -> Any:
     """Read one pickle that may hold only numpy arrays and scalars and plain Python containers and values.
 
-    Text of Python 2 is read as latin-1. Raises ValueError for damaged bytes, and for anything outside the allow list,
-    which it names.
+    Text of Python 2 is read as latin-1. Objects of the packages named by `stand_ins` (such as ``"chumpy"``) are read as
+    `StandIn`: what was pickled of them, without importing or running anything of theirs. Raises ValueError for damaged
+    bytes, and for anything outside the allow list, which it names.
     """
     try:
-        return _AllowListUnpickler(file, encoding="latin1").load()
+        return _AllowListUnpickler(file, stand_ins).load()
     except _RefusedError:
         raise
     except Exception as error:  # damaged pickles raise nearly any type
         raise ValueError(f"the pickled data are damaged: {_reason(error)}; write the file again") from error
 
 
+class StandIn:
+    """What a pickle holds of an object whose class is not imported: names and data, nothing that can act.
+
+    Attributes:
+        origin: module and name of the class, such as ``chumpy.ch.Ch``.
+        arguments: what the object was made of.
+        state: what was set on it afterwards, mostly a dict of its attributes; None when nothing was.
+    """
+
+    origin: str = ""
+    arguments: tuple[Any, ...]
+    state: Any
+
+    def __new__(cls, *arguments: Any) -> StandIn:
+        """Make the whole object here, because pickles do not always call `__init__`."""
+        made = super().__new__(cls)
+        made.arguments, made.state = arguments, None
+        return made
+
+
 def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, allow_objects: bool) -> np.ndarray:
+def _read_member(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, allow_objects: bool, stand_ins: Collection[str]
+) -> np.ndarray:
     with archive.open(member) as file:
         shape, dtype = _read_header(file)
         if dtype.hasobject:
             if not allow_objects:
                 raise ValueError(f"{member.filename!r} holds pickled objects, expected plain numbers; save it as such")
-            return _checked_objects(restricted_load(file), shape, member.filename)
+            return _checked_objects(restricted_load(file, stand_ins=stand_ins), shape, member.filename)
     # A false header could ask for any amount of memory.
     if math.prod(shape) * dtype.itemsize > member.file_size:
         raise ValueError(f"{member.filename!r} declares shape {shape} but holds only {member.file_size} bytes")
@@ -235,26 +266,47 @@ def _allowed_globals() -> dict[tuple[str, str], Any]:
     return allowed
 
 
+def _reconstruct_stand_in(kind: Any, base: Any = None, state: Any = None) -> StandIn:
+    """Stand in for `copyreg._reconstructor`, with which old protocols make plain objects."""
+    if not (isinstance(kind, type) and issubclass(kind, StandIn)) or base != "object" or state is not None:
+        raise _RefusedError("refused 'copyreg._reconstructor' in pickled data: expected it to make a plain object")
+    return kind()
+
+
 _ALLOWED = _allowed_globals()
+# Reachable only where stand-ins are asked for; of `object` its name is enough, as of numpy's ndarray.
+_ALLOWED_FOR_STAND_INS = {
+    **{(module, "object"): "object" for module in ("builtins", "__builtin__")},
+    **{(module, "_reconstructor"): _reconstruct_stand_in for module in ("copyreg", "copy_reg")},
+}
 
 
 # The C unpickler gives no say over BUILD, which sets an object's state, so this derives from the Python one.
 class _AllowListUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
     dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
 
+    def __init__(self, file: IO[bytes], stand_ins: Collection[str] = ()) -> None:
+        super().__init__(file, encoding="latin1")
+        self._packages = tuple(stand_ins)
+        self._allowed = {**_ALLOWED, **_ALLOWED_FOR_STAND_INS} if stand_ins else _ALLOWED
+
     def find_class(self, module: str, name: str) -> Any:
-        """Look a global up in the allow list."""
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise _RefusedError(
-                f"refused '{module}.{name}' in pickled data: only numpy arrays and plain Python containers are read; "
-                "do not trust this file, or save it as plain arrays"
-            ) from None
+        """Look a global up in the allow list, or make the stand-in for a class; nothing is ever imported."""
+        if (module, name) in self._allowed:
+            return self._allowed[module, name]
+        if any(module == package or module.startswith(f"{package}.") for package in self._packages):
+            return type("StandIn", (StandIn,), {"origin": f"{module}.{name}"})
+        raise _RefusedError(
+            f"refused '{module}.{name}' in pickled data: only numpy arrays and plain Python containers are read; "
+            "do not trust this file, or save it as plain arrays"
+        )
 
     def load_build(self) -> None:
-        """Set the state of an array or a data type, and of nothing else."""
+        """Set the state of an array, a data type or a stand-in, and of nothing else."""
         state, target = self.stack[-1], self.stack[-2]
+        if isinstance(target, StandIn):
+            target.state = self.stack.pop()
+            return
         if isinstance(target, np.dtype):
             _check_dtype_state(target, state)
         elif not isinstance(target, np.ndarray):

@@ -1,4 +1,4 @@
-"""Motion in space: Motion (joints over time), Person (keypoints and motion) and Take (everything about one video)."""
+"""Motion in space: Motion (joints over time), BodyMotion (a body model over time), Person and Take (a whole video)."""
 
 from __future__ import annotations
 
@@ -49,15 +49,11 @@ class Motion:
         joints = as_float_array(self.joints, "joints", (None, skeleton.num_joints, 3))
         if not len(joints):
             raise ValueError("got a motion of 0 frames, expected at least one.")
-        trajectory, sigma = self.trajectory, self.sigma
+        trajectory = self.trajectory
         if trajectory is not None:
             trajectory = as_float_array(trajectory, "trajectory", (len(joints), 3))
-        if sigma is not None:
-            sigma = as_float_array(sigma, "sigma", joints.shape[:2])
-            if (sigma < 0).any():
-                raise ValueError(f"sigma must not be negative, got {np.nanmin(sigma):g} m.")
-        if self.frame not in FRAMES:
-            raise ValueError(f"frame must be one of {', '.join(FRAMES)}, got {self.frame!r}.")
+        sigma = _as_sigma(self.sigma, "sigma", joints.shape[:2], "m")
+        _check_frame(self.frame)
         set_fields(self, joints=joints, trajectory=trajectory, sigma=sigma, skeleton=skeleton, fps=check_fps(self.fps))
 
     def __len__(self) -> int:
@@ -93,6 +89,82 @@ class Motion:
         return dataclasses.replace(self, **changes)
 
 
+@dataclass(frozen=True, eq=False)
+class BodyMotion:
+    """The motion of one person's body over T frames: what a body model of K joints and S shape coefficients needs.
+
+    Attributes:
+        rotations: (T, K, 3) float32 rotation vectors in radians, each joint's axes to its parent's, joint 0 (the root)
+            to `frame`; NaN only where the person is absent.
+        trajectory: (T, 3) float32 metres, position of joint 0 in `frame`; NaN where the person is absent.
+        shape: (S,) float32 shape coefficients, one set for the whole motion.
+        body: name of the body model.
+        fps: frames per second.
+        frame: ``camera`` or ``world``, as of `Motion`.
+        joint_sigma: (T, K) float32 metres, the radius around a joint that holds 68 % of its errors; or None.
+        rotation_sigma: (T, K) float32 radians, standard deviation of a joint's local rotation about its least certain
+            axis (large where a twist was hardly observed); or None.
+
+    Raises ValueError for wrong shapes, no frames, infinite values, a negative sigma, an unknown frame or a fps that is
+    not positive.
+    """
+
+    rotations: np.ndarray
+    trajectory: np.ndarray
+    shape: np.ndarray
+    body: str
+    fps: float
+    frame: str = "camera"
+    joint_sigma: np.ndarray | None = None
+    rotation_sigma: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Check and convert the fields."""
+        rotations = as_float_array(self.rotations, "rotations", (None, None, 3))
+        if not len(rotations) or not rotations.shape[1]:
+            raise ValueError(f"got a motion of {len(rotations)} frames and {rotations.shape[1]} joints, expected at "
+                             "least one of each.")
+        trajectory = as_float_array(self.trajectory, "trajectory", (len(rotations), 3))
+        shape = as_float_array(self.shape, "shape", (None,))
+        if np.isnan(shape).any():
+            raise ValueError("the shape of a body must be finite, got NaN.")
+        if not isinstance(self.body, str) or not self.body.strip():
+            raise ValueError(f"a body motion needs the name of its body, got {self.body!r}.")
+        _check_frame(self.frame)
+        set_fields(self, rotations=rotations, trajectory=trajectory, shape=shape, fps=check_fps(self.fps),
+                   joint_sigma=_as_sigma(self.joint_sigma, "joint_sigma", rotations.shape[:2], "m"),
+                   rotation_sigma=_as_sigma(self.rotation_sigma, "rotation_sigma", rotations.shape[:2], "rad"))
+
+    def __len__(self) -> int:
+        """T."""
+        return len(self.rotations)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal in every field, NaN equal to NaN."""
+        return equal_values(self, other) if isinstance(other, BodyMotion) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return len(self.rotations)
+
+    @property
+    def present(self) -> np.ndarray:
+        """(T,) bool: the frames in which the person is there."""
+        return ~(np.isnan(self.rotations).any(axis=(1, 2)) | np.isnan(self.trajectory).any(axis=1))
+
+    def slice(self, start: int | None = None, stop: int | None = None) -> BodyMotion:
+        """Frames start..stop (Python's rules); ValueError when none is left."""
+        arrays = {name: getattr(self, name) for name in ("rotations", "trajectory", "joint_sigma", "rotation_sigma")}
+        return self.replace(**{name: None if value is None else value[start:stop] for name, value in arrays.items()})
+
+    def replace(self, **changes: object) -> BodyMotion:
+        """A copy with some fields changed, checked again."""
+        return dataclasses.replace(self, **changes)
+
+
 @dataclass(frozen=True)
 class Person:
     """One person of a take.
@@ -101,27 +173,34 @@ class Person:
         id: a whole number, stable over the take, not negative.
         keypoints: the 2D evidence, spanning all T frames of the take.
         motion: the lifted motion of the same T frames, or None.
-        body: reserved for a fitted body, None so far.
+        body: the fitted body's motion over the same T frames, or None.
 
-    Raises ValueError when keypoints and motion differ in length or fps.
+    Raises ValueError when keypoints, motion and body differ in length or fps, and motion and body in frame.
     """
 
     id: int
     keypoints: Keypoints2D
     motion: Motion | None = None
-    body: None = None
+    body: BodyMotion | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts belong together."""
         if isinstance(self.id, bool) or not isinstance(self.id, Integral) or self.id < 0:
             raise ValueError(f"the id of a person must be a whole number from 0, got {self.id!r}.")
         set_fields(self, id=int(self.id))
-        if self.motion is not None and len(self.motion) != len(self.keypoints):
-            raise ValueError(f"person {self.id} has {len(self.keypoints)} frames of keypoints but {len(self.motion)} "
-                             "of motion; both must span the same frames.")
-        if self.motion is not None and self.motion.fps != self.keypoints.fps:
-            raise ValueError(f"person {self.id} has keypoints at {self.keypoints.fps:g} fps but motion at "
-                             f"{self.motion.fps:g}; resample one of them.")
+        for what, part in (("motion", self.motion), ("body", self.body)):
+            self._check_part(what, part)
+        if self.motion is not None and self.body is not None and self.motion.frame != self.body.frame:
+            raise ValueError(f"person {self.id} has a motion in the frame {self.motion.frame!r} but a body in "
+                             f"{self.body.frame!r}; both must be in one frame.")
+
+    def _check_part(self, what: str, part: Motion | BodyMotion | None) -> None:
+        if part is not None and len(part) != len(self.keypoints):
+            raise ValueError(f"person {self.id} has {len(self.keypoints)} frames of keypoints but {len(part)} "
+                             f"of {what}; both must span the same frames.")
+        if part is not None and part.fps != self.keypoints.fps:
+            raise ValueError(f"person {self.id} has keypoints at {self.keypoints.fps:g} fps but {what} at "
+                             f"{part.fps:g}; resample one of them.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +256,8 @@ class Take:
         motions = [person.motion for person in self.people if person.motion is not None]
         _check_shared((person.keypoints.skeleton.name for person in self.people), "keypoint skeleton")
         _check_shared((motion.skeleton.name for motion in motions), "motion skeleton")
-        _check_shared((motion.frame for motion in motions), "frame")
+        bodies = [person.body for person in self.people if person.body is not None]
+        _check_shared((part.frame for part in [*motions, *bodies]), "frame")
 
     def __len__(self) -> int:
         """T."""
@@ -205,6 +285,21 @@ class Take:
     def replace(self, **changes: object) -> Take:
         """A copy with some fields changed, checked again."""
         return dataclasses.replace(self, **changes)
+
+
+def _check_frame(frame: object) -> None:
+    if frame not in FRAMES:
+        raise ValueError(f"frame must be one of {', '.join(FRAMES)}, got {frame!r}.")
+
+
+def _as_sigma(sigma: object, name: str, shape: tuple[int, ...], unit: str) -> np.ndarray | None:
+    """A standard deviation or radius as float32, checked not to be negative; None stays None."""
+    if sigma is None:
+        return None
+    sigma = as_float_array(sigma, name, shape)
+    if (sigma < 0).any():
+        raise ValueError(f"{name} must not be negative, got {np.nanmin(sigma):g} {unit}.")
+    return sigma
 
 
 def _check_shared(values: Iterable[str], what: str) -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,19 +10,48 @@ import numpy as np
 
 from lifting import __version__
 from lifting.anatomy import check_height
-from lifting.cameras import Camera, estimate_focal, read_camera
+from lifting.cameras import Camera
 from lifting.cleaning import person_size
-from lifting.export import FORMATS, load, save
-from lifting.files import atomic_write, check_writable
-from lifting.keypoints import Keypoints2D, guess_order
+from lifting.evidence import (
+    Evidence,
+    Progress,
+    check_sources,
+    choose_camera,
+    choose_people,
+    detect_people,
+    read_evidence,
+)
+from lifting.export import load
+from lifting.files import check_writable
+from lifting.keypoints import Keypoints2D
 from lifting.motion import Motion, Person, Take
+from lifting.outputs import (
+    default_fit_outputs,
+    default_outputs,
+    no_empty_folders,
+    plan_outputs,
+    report_of,
+    write_outputs,
+    write_report,
+)
 from lifting.skeletons import Skeleton, get_skeleton
 
 if TYPE_CHECKING:
+    from lifting.body import BodyModel
     from lifting.detectors import Detector
     from lifting.predict import Lifted, Lifter
 
-RUNS = Path("runs")
+__all__ = [
+    "Evidence",
+    "default_fit_outputs",
+    "default_outputs",
+    "fit_result",
+    "lift_people",
+    "report_of",
+    "run_video",
+    "write_report",
+]
+
 SURE_SCORE = 0.3  # a joint below it is a detector's guess
 POOR_REPROJECTION = 0.06  # share of the person's size in the image
 POOR_SIGMA = 0.2  # metres
@@ -34,30 +59,6 @@ POOR_SCORE = 0.5  # mean confidence of the body joints below which a lift is cal
 MANY_SWAPS = 0.25  # share of exchanged frames above which the majority no longer tells which side is which
 POOR_RATE = 0.6  # share of a person's span in which they were seen
 BODY = get_skeleton("lift17").joints[:13]
-VIDEO_SUFFIX = ".mp4"
-RESULT = "result.npz"
-Progress = Callable[[Iterable, int | None, str], Iterable]
-
-
-@dataclass
-class Evidence:
-    """2D evidence of one video, before lifting.
-
-    people: (id, keypoints) over all T frames, main person first. times: (T,) seconds. assumed: sentences about
-    size and rate. warnings: sentences about the footage.
-    """
-
-    name: str
-    image_size: tuple[int, int]
-    fps: float
-    times: np.ndarray
-    people: list[tuple[int, Keypoints2D]]
-    source: str
-    focal_metadata: dict | None = None
-    assumed: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    interrupted: bool = False
-    camera: Camera | None = None
 
 
 def run_video(
@@ -79,6 +80,8 @@ def run_video(
     detector_models: str | Path | None = None,
     report: str | Path | None = None,
     lifter: Lifter | None = None,
+    mesh: bool = False,
+    body: str | Path | BodyModel | None = None,
     progress: Progress | None = None,
 ) -> Take:
     """Lifts the people of a video, a folder of images or a file of keypoints, and writes the results.
@@ -87,7 +90,8 @@ def run_video(
         video: a video file or a folder of images.
         keypoints: a file of 2D keypoints to lift instead of detecting; a ``video`` beside it is drawn on and says
             what the file leaves out (image size, frame rate, lens).
-        output: files to write, by suffix (``lifting.export.FORMATS`` and ``.mp4``); nothing is written without.
+        output: files to write, by suffix (``lifting.export.FORMATS``, with `mesh` also ``BODY_FORMATS``, and ``.mp4``);
+            nothing is written without.
         detector: a name in ``lifting.detectors.DETECTORS`` or an object of that protocol.
         person: ``all``, ``largest`` (by visible area over time) or an id.
         camera: intrinsics, or a file that holds them. focal: focal length in pixels instead.
@@ -98,6 +102,7 @@ def run_video(
         detector_models: folder with the detector's model files, where they are not to come from an installed package.
         report: JSON file for the report.
         lifter: other weights than the default ones.
+        mesh: whether to fit bodies to the motion. body: which, by its name or a file of the SMPL family; ``lite``.
         progress: ``progress(iterable, total, title)`` wraps the long loops.
 
     Returns:
@@ -108,14 +113,17 @@ def run_video(
     to write to shows before anything is written, and no output ever appears in part.
     """
     check_choices(video, keypoints, person, camera, focal, height)
+    if body is not None and not mesh:
+        raise ValueError("got a body but no mesh is asked for; add --mesh (mesh=True)")
     for what, given in (("an image size", image_size), ("a skeleton", skeleton), ("a sequence", sequence)):
         if keypoints is None and given is not None:
             raise ValueError(f"got {what} with a video alone, but it describes keypoint files; drop it")
     check_sources(video, keypoints, start, end, fps, camera)
-    progress = progress or (lambda iterable, total, title: iterable)
+    model = _load_body(body) if mesh else None
+    progress = progress or _no_progress
     given = [] if output is None else [output] if isinstance(output, str | Path) else list(output)
-    with _no_empty_folders([*given, *([report] if report is not None else [])]):
-        outputs = plan_outputs(given, video, keypoints)
+    with no_empty_folders([*given, *([report] if report is not None else [])]):
+        outputs = plan_outputs(given, video, keypoints, bodies=mesh)
         if report is not None:
             check_writable(report)
         if keypoints is not None:
@@ -128,46 +136,77 @@ def run_video(
                 video, detector, start=start, end=end, fps=fps, progress=progress, models=detector_models
             )
         evidence.people = choose_people(evidence, person)
-        view = _choose_camera(evidence, camera, focal)
+        view = choose_camera(evidence, camera, focal)
         take = lift_people(evidence, view, height, lifter)
-        write_outputs(take, outputs, video, start, end, progress, report)
+        if model is not None:
+            take = _fit(take, model, height=height, progress=progress)
+        write_outputs(take, outputs, video, start, end, progress, report, model)
     return take
 
 
-@contextmanager
-def _no_empty_folders(paths: Iterable[str | Path]) -> Iterator[None]:
-    """Takes away the folders made for ``paths`` when the work in the block fails and leaves them empty."""
-    missing = {folder for path in paths for folder in Path(path).absolute().parents if not folder.exists()}
-    try:
-        yield
-    except BaseException:
-        for folder in sorted(missing, key=lambda folder: len(folder.parts), reverse=True):
-            with suppress(OSError):
-                folder.rmdir()
-        raise
+def fit_result(
+    result: str | Path | Take,
+    *,
+    output: str | Path | Sequence[str | Path] | None = None,
+    body: str | Path | BodyModel | None = None,
+    height: float | None = None,
+    mode: str = "whole",
+    prior: str | Path | None = None,
+    contacts: bool = True,
+    video: str | Path | None = None,
+    report: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Take:
+    """Fits bodies to the people of an earlier result, and writes the outputs.
+
+    Args:
+        result: a file that ``lift run`` or ``lift.save`` wrote, or a take.
+        output: files to write, by suffix (``lifting.export.FORMATS``, ``BODY_FORMATS`` and ``.mp4``).
+        body: by name, or a file of the SMPL family; ``lite`` without.
+        height: stature of the main person in metres.
+        mode: ``whole``, all frames at once by second-order steps, or ``smplify``, the classic stages.
+        prior: a file with another pose prior.
+        contacts: whether feet that stand are held still on the floor.
+        video: what the overlay is drawn over; without, it is dark.
+        report: JSON file for the report.
+        progress: ``progress(iterable, total, title)`` wraps the long loops.
+
+    Returns the take with bodies; ``take.metadata["body"]`` holds the report. Raises ValueError, FileNotFoundError,
+    ImportError or OSError with one sentence, before anything is written.
+    """
+    check_height(height)
+    source = None if isinstance(result, Take) else result
+    take = result if isinstance(result, Take) else load(result)
+    if all(person.motion is None for person in take.people):
+        raise ValueError(f"nobody in '{take.name}' has a 3D motion to fit a body to; lift the keypoints with lift run")
+    given = [] if output is None else [output] if isinstance(output, str | Path) else list(output)
+    if video is not None:
+        check_sources(video, None, None, None, None, None)
+    with no_empty_folders([*given, *([report] if report is not None else [])]):
+        outputs = plan_outputs(given, source, video, bodies=True)
+        if report is not None:
+            check_writable(report)
+        model = _load_body(body)
+        take = _fit(take, model, height=height, mode=mode, prior=prior, contacts=contacts, progress=progress)
+        start = float(take.times[0]) or None
+        write_outputs(take, outputs, video, start, None, progress or _no_progress, report, model)
+    return take
 
 
-def plan_outputs(output: Sequence[str | Path], *sources: str | Path | None) -> list[Path]:
-    """The files to write, after checking that each suffix is known, each place writable and no source overwritten."""
-    paths = [Path(path) for path in output]
-    for path in paths:
-        if path.suffix.lower() not in (*FORMATS, VIDEO_SUFFIX):
-            known = ", ".join((*FORMATS, VIDEO_SUFFIX))
-            raise ValueError(f"got the output '{path.name}' with the suffix '{path.suffix}', expected one of {known}")
-        if any(source is not None and _same_file(path, Path(source)) for source in sources):
-            raise ValueError(f"the output '{path}' is the input itself; choose another name")
-    for path in paths:
-        check_writable(path)
-    return paths
+def _no_progress(iterable: Iterable, total: int | None, title: str) -> Iterable:
+    return iterable
 
 
-def default_outputs(video: str | Path | None, keypoints: str | Path | None) -> list[Path]:
-    """What ``lift run`` writes without ``--output``, in ``runs/NAME/``: the result and, of a video, the overlay."""
-    source = Path(video or keypoints).resolve()
-    name = f"{source.parent.name}-{source.stem}" if source.name == RESULT else source.stem  # runs/clip/result.npz
-    folder = RUNS / (name.strip(". ") or "clip")
-    names = [RESULT] + ([f"overlay{VIDEO_SUFFIX}"] if video is not None else [])
-    return [folder / name for name in names]
+def _load_body(body: str | Path | BodyModel | None) -> BodyModel:
+    from lifting.body import load_body
+
+    return load_body("lite" if body is None else body)
+
+
+def _fit(take: Take, model: BodyModel, **options: object) -> Take:
+    from lifting.body.fit import fit_body
+
+    return fit_body(take, body=model, **options)
 
 
 def check_choices(
@@ -183,283 +222,6 @@ def check_choices(
     check_height(height)
     if str(person) not in ("all", "largest") and not str(person).isdecimal():
         raise ValueError(f"got the person {person!r}, expected 'all', 'largest' or an id such as 1")
-
-
-def check_sources(
-    video: str | Path | None,
-    keypoints: str | Path | None,
-    start: float | None,
-    end: float | None,
-    fps: float | None,
-    camera: Camera | str | Path | None,
-) -> None:
-    """Opens the video, fits the camera to it and looks for the keypoint file, so that what is wrong shows at once."""
-    from lifting.video import open_video
-
-    if keypoints is not None and not Path(keypoints).expanduser().exists():
-        raise FileNotFoundError(f"no keypoint file at '{keypoints}': check the path")
-    if video is not None:
-        with open_video(video, start, end, fps if keypoints is None else None) as reader:
-            if camera is not None and keypoints is None:
-                _as_camera(camera, reader.image_size).resized(reader.image_size)
-
-
-def detect_people(
-    video: str | Path,
-    detector: str | Detector = "auto",
-    *,
-    start: float | None = None,
-    end: float | None = None,
-    fps: float | None = None,
-    progress: Progress | None = None,
-    models: str | Path | None = None,
-) -> Evidence:
-    """Runs a detector and the tracker over a video in one pass and constant memory.
-
-    models: folder with the detector's model files.
-    """
-    from lifting.tracks import Tracker
-    from lifting.video import open_video
-
-    with open_video(video, start, end, fps) as reader:
-        found = _create_detector(detector, models) if isinstance(detector, str) else detector
-        tracker = Tracker(found.skeleton, reader.image_size, reader.fps)
-        notes, interrupted = [], False
-        frames = progress(reader, reader.num_frames, "detecting") if progress else reader
-        try:
-            with closing(_pixels(frames)) as pixels:
-                for detections in found.detect(pixels):
-                    tracker.update(detections)
-        except KeyboardInterrupt:
-            if not tracker.num_frames:
-                raise
-            interrupted = True
-            logging.getLogger("lift").warning(
-                "interrupted: lifting and writing the %d frames read; Ctrl-C again to stop", tracker.num_frames
-            )
-            notes.append(f"interrupted after {tracker.num_frames} frames: the rest of the video was not read")
-        times = np.array(reader.times[: tracker.num_frames])
-        tracks = [(track.id, track.keypoints) for track in tracker.finish()]
-        if not tracks:
-            raise ValueError(
-                f"no person found in the {tracker.num_frames} frames of '{reader.path.name}'; check that people are in "
-                "view and large enough, or bring keypoints of another detector with --keypoints"
-            )
-        notes += reader.warnings
-        rate = reader.fps
-        if reader.variable_rate:
-            notes.append(f"the video has a variable frame rate: keypoints were moved to an even {rate:g} frames/s")
-            times, tracks = _even_rate(times, tracks, rate)
-            tracks = [(number, keypoints) for number, keypoints in tracks if keypoints.seen.any()]
-        return Evidence(
-            reader.path.stem, reader.image_size, rate, times, tracks, found.name, reader.focal_metadata,
-            list(reader.assumed), notes, interrupted,
-        )  # fmt: skip
-
-
-def _create_detector(name: str, models: str | Path | None) -> Detector:
-    from lifting.detectors import create_detector
-
-    if models is None:
-        return create_detector(name)
-    try:
-        return create_detector(name, model_dir=models)
-    except TypeError as error:
-        raise ValueError(f"the detector '{name}' takes no folder of models; leave out --detector-models") from error
-
-
-def _pixels(frames: Iterable) -> Iterator[np.ndarray]:
-    for frame in frames:
-        yield frame.rgb
-
-
-def _even_rate(
-    times: np.ndarray, tracks: list[tuple[int, Keypoints2D]], fps: float
-) -> tuple[np.ndarray, list[tuple[int, Keypoints2D]]]:
-    from lifting.video import to_constant_rate, uniform_times
-
-    def even(keypoints: Keypoints2D) -> Keypoints2D:
-        xy = to_constant_rate(keypoints.xy, times, fps)
-        score = to_constant_rate(np.where(keypoints.seen, keypoints.score, np.nan), times, fps)
-        return keypoints.replace(xy=xy, score=np.nan_to_num(score))
-
-    return uniform_times(times, fps), [(number, even(keypoints)) for number, keypoints in tracks]
-
-
-def read_evidence(
-    path: str | Path,
-    *,
-    fps: float | None = None,
-    image_size: tuple[int, int] | None = None,
-    skeleton: str | Skeleton | None = None,
-    start: float | None = None,
-    end: float | None = None,
-    camera: Camera | str | Path | None = None,
-    sequence: str | None = None,
-    video: str | Path | None = None,
-) -> Evidence:
-    """2D evidence from a keypoint file of any known tool; people without ids are tracked.
-
-    fps, image_size and skeleton win over what the file says. What neither states comes from the video that the
-    keypoints belong to, then from the camera, and is else assumed and said.
-    """
-    from lifting.detectors.files import read_keypoints
-    from lifting.tracks import Tracker
-    from lifting.video import ASSUMED_FPS
-
-    video_size, video_rate, focal_metadata = _video_facts(video)
-    if all(given is None for given in (fps, image_size, skeleton, sequence)):
-        take = _load_result(path)
-        if take is not None:
-            return _evidence_of(take, Path(path), start, end, video_size)
-    file = read_keypoints(path, image_size=image_size, fps=fps, skeleton=skeleton, sequence=sequence)
-    assumed, doubts = list(file.notes), []
-    rate = file.fps or video_rate
-    if rate is None:
-        rate = ASSUMED_FPS
-        assumed.append(f"the file states no frame rate, {rate:g} frames per second assumed; pass --fps")
-    size = file.image_size or video_size
-    if size is not None:
-        doubts += _size_doubts(size, video_size)
-    else:
-        size = _size_of_camera(camera)
-        basis = "the camera's" if size else "the spread of the points"
-        size = size or _size_of(file.frames)
-        assumed.append(f"the file states no image size, {size[0]}x{size[1]} assumed from {basis}; pass --image-size")
-    if file.ids is None:
-        tracker = Tracker(file.skeleton, size, rate)
-        for detections in file.frames:
-            tracker.update(list(detections))
-        people = [(track.id, track.keypoints) for track in tracker.finish()]
-    else:
-        people = [(number, file.person(number, image_size=size, fps=rate)) for number in file.person_ids]
-        people.sort(key=lambda entry: -_visible_area(entry[1]))
-    if not people:
-        raise ValueError(f"'{Path(path).name}' holds nobody who is seen for long enough to lift")
-    times = (file.start + np.arange(file.num_frames)) / rate
-    times, people = _cut(Path(path).name, times, people, start, end)
-    name = Path(path).resolve().stem
-    if skeleton is None:
-        doubts += _order_doubts(people[0][1])
-    return Evidence(name, size, rate, times, people, f"{file.format} file", focal_metadata, assumed, doubts)
-
-
-def _cut(
-    name: str, times: np.ndarray, people: list[tuple[int, Keypoints2D]], start: float | None, end: float | None
-) -> tuple[np.ndarray, list[tuple[int, Keypoints2D]]]:
-    """The frames with start <= time < end and the people seen in them."""
-    keep = (times >= (start if start is not None else -np.inf)) & (times < (end if end is not None else np.inf))
-    if not keep.any():
-        raise ValueError(f"'{name}' has no frame between {start} and {end} s; check --start and --end")
-    first, last = np.flatnonzero(keep)[[0, -1]]
-    people = [(number, keypoints.slice(first, last + 1)) for number, keypoints in people]
-    people = [(number, keypoints) for number, keypoints in people if keypoints.seen.any()]
-    if not people:
-        raise ValueError(f"'{name}' shows nobody between {start} and {end} s; check --start and --end")
-    return times[keep], people
-
-
-def _load_result(path: str | Path) -> Take | None:
-    """The take of a result that lift wrote; None for any other file."""
-    path = Path(path).expanduser()
-    if not path.is_file() or path.suffix.lower() not in FORMATS:
-        return None
-    try:
-        return load(path)
-    except ValueError:
-        return None
-
-
-def _evidence_of(
-    take: Take, path: Path, start: float | None, end: float | None, video_size: tuple[int, int] | None
-) -> Evidence:
-    """The keypoints of an earlier result, with its name, times and camera."""
-    people = [(person.id, person.keypoints) for person in take.people]
-    if not people:
-        raise ValueError(f"'{path.name}' holds nobody to lift; run lift on the video again")
-    times, people = _cut(path.name, take.times, people, start, end)
-    doubts = _size_doubts(take.image_size, video_size)
-    source = take.metadata.get("detector", "lift file")
-    return Evidence(take.name, take.image_size, take.fps, times, people, source, warnings=doubts, camera=take.camera)
-
-
-def _size_doubts(size: tuple[int, int], video_size: tuple[int, int] | None) -> list[str]:
-    """A sentence when keypoints and video are of different sizes."""
-    if video_size in (None, size):
-        return []
-    sizes = f"images of {size[0]}x{size[1]}, but the video is {video_size[0]}x{video_size[1]}"
-    return [f"the keypoints are of {sizes}; check that they belong together"]
-
-
-def _video_facts(video: str | Path | None) -> tuple[tuple[int, int] | None, float | None, dict | None]:
-    """Image size, frame rate and what is known of the lens; of a folder of images the rate is not known."""
-    if video is None:
-        return None, None, None
-    from lifting.video import open_video
-
-    with open_video(video) as reader:
-        return reader.image_size, None if reader.assumed else reader.fps, reader.focal_metadata
-
-
-def _order_doubts(keypoints: Keypoints2D) -> list[str]:
-    """A sentence when 17 columns fit another order better than the one they were read in."""
-    if keypoints.skeleton.name not in ("coco17", "h36m17"):
-        return []
-    guess = guess_order(keypoints.xy, keypoints.score).skeleton
-    if guess in (None, keypoints.skeleton.name):
-        return []
-    return [f"the columns are read as {keypoints.skeleton.name}, but {guess}'s order fits better; pass --skeleton"]
-
-
-def _size_of_camera(camera: Camera | str | Path | None) -> tuple[int, int] | None:
-    try:
-        return camera if camera is None else _as_camera(camera).image_size
-    except ValueError:  # it states no size, or is broken, which shows when it is used
-        return None
-
-
-def _as_camera(camera: Camera | str | Path, image_size: tuple[int, int] | None = None) -> Camera:
-    return camera if isinstance(camera, Camera) else read_camera(camera, image_size)
-
-
-def _size_of(frames: Sequence) -> tuple[int, int]:
-    corners = [detection.box for frame in frames for detection in frame if detection.seen.any()]
-    if not corners:
-        raise ValueError("the keypoint file shows nobody, so the image size cannot be told; pass --image-size")
-    corners = np.array(corners)
-    low, high = np.maximum(corners[:, :2].min(0), 0), corners[:, 2:].max(0)
-    return tuple(int(v) for v in np.ceil(np.maximum(low + high, 1)))
-
-
-def _visible_area(keypoints: Keypoints2D) -> float:
-    """Sum over frames of the bounding box area, pixels."""
-    xy = keypoints.xy[keypoints.seen.any(1)]
-    return float((np.nanmax(xy, 1) - np.nanmin(xy, 1)).prod(-1).sum()) if len(xy) else 0.0
-
-
-def choose_people(evidence: Evidence, person: str | int) -> list[tuple[int, Keypoints2D]]:
-    """The people asked for. Raises ValueError with the known ids."""
-    if str(person) == "all":
-        return evidence.people
-    if str(person) == "largest":
-        return evidence.people[:1]
-    chosen = [entry for entry in evidence.people if entry[0] == int(person)]
-    if not chosen:
-        known = ", ".join(str(number) for number, _ in evidence.people)
-        raise ValueError(f"there is no person {person} in '{evidence.name}'; the ids are {known}")
-    return chosen
-
-
-def _choose_camera(evidence: Evidence, camera: Camera | str | Path | None, focal: float | None) -> Camera:
-    if camera is not None:
-        return _as_camera(camera, evidence.image_size).resized(evidence.image_size)
-    if focal is not None:
-        return Camera.from_focal(focal, evidence.image_size)
-    if evidence.camera is not None:
-        return evidence.camera
-    focal, sentence = estimate_focal(evidence.image_size, evidence.focal_metadata)
-    evidence.assumed.append(sentence)
-    return Camera.from_focal(focal, evidence.image_size)
 
 
 def lift_people(evidence: Evidence, camera: Camera, height: float | None = None, lifter: Lifter | None = None) -> Take:
@@ -559,68 +321,3 @@ def _doubts(report: dict) -> list[str]:
     if swapped > MANY_SWAPS:
         doubts.append(f"left and right were exchanged in {swapped:.0%} of the frames: which side is which may be wrong")
     return doubts
-
-
-def write_outputs(
-    take: Take,
-    outputs: Sequence[Path],
-    video: str | Path | None,
-    start: float | None,
-    end: float | None,
-    progress: Progress,
-    report: str | Path | None = None,
-) -> None:
-    """Writes every output; each appears whole or not at all, videos last so that an interrupt keeps the others."""
-    videos = [path for path in outputs if path.suffix.lower() == VIDEO_SUFFIX]
-    for path in outputs:
-        if path not in videos:
-            save(take, path)
-    if report is not None:
-        write_report(take, Path(report))
-    for path in videos:
-        _write_overlay(take, path, video, start, end, progress)
-
-
-def _write_overlay(
-    take: Take, path: Path, video: str | Path | None, start: float | None, end: float | None, progress: Progress
-) -> None:
-    from lifting.video import open_video
-    from lifting.view.overlay import write_overlay
-
-    if video is None:
-        width, height = take.image_size
-        blank = np.full((height, width, 3), 24, np.uint8)
-        write_overlay(take, ((time, blank) for time in progress(take.times, len(take), "drawing")), path)
-        return
-    images_rate = take.fps if Path(video).is_dir() else None  # a video file brings its own
-    with open_video(video, start, end, images_rate) as reader:
-        frames = ((frame.time_seconds, frame.rgb) for frame in reader)
-        last = take.times[-1] + 0.5 / take.fps
-        kept = _until(frames, last)
-        write_overlay(take, progress(kept, len(take), "drawing"), path)
-
-
-def _until(frames: Iterable[tuple[float, np.ndarray]], last: float) -> Iterator[tuple[float, np.ndarray]]:
-    """Frames up to ``last`` seconds: an interrupted run draws only what it read."""
-    for time, rgb in frames:
-        if time > last:
-            return
-        yield time, rgb
-
-
-def write_report(take: Take, path: Path) -> None:
-    """The take's report as JSON: people, confidence, repairs, camera, what was assumed, warnings."""
-    with atomic_write(path) as file:
-        file.write(json.dumps(report_of(take), indent=2).encode())
-
-
-def report_of(take: Take) -> dict:
-    """The take's report: plain JSON-able facts."""
-    return {
-        "name": take.name, "frames": len(take), "fps": take.fps, "image_size": list(take.image_size),
-        "assumed": list(take.assumed), **take.metadata,
-    }  # fmt: skip
-
-
-def _same_file(path: Path, other: Path) -> bool:
-    return path.exists() and other.exists() and path.samefile(other)

@@ -30,21 +30,21 @@ ALLOWED = {
     "models": OWN | {"anatomy", "checkpoints", "datasets"},
     "training": NETWORK | {"predict"},
     "predict": NETWORK,
-    "pipeline": APPLICATION,
+    "evidence": APPLICATION,
+    "outputs": APPLICATION | {"evidence"},
+    "pipeline": APPLICATION | {"evidence", "outputs"},
     "doctor": APPLICATION,
     "cli": APPLICATION | {"doctor", "pipeline", "training"},
 }
 LIGHT = {
     *OWN,
-    *("anatomy", "body", "checkpoints", "cleaning", "cli", "contacts", "doctor", "ground", "pipeline", "resampling"),
-    *("tracks", "trajectory"),
+    *("anatomy", "body", "checkpoints", "cleaning", "cli", "contacts", "doctor", "evidence", "ground"),
+    *("outputs", "pipeline", "resampling", "tracks", "trajectory"),
 }
 HEAVY = {
     *("PIL", "ai_edge_litert", "av", "cv2", "h5py", "jax", "matplotlib", "mediapipe", "onnx", "onnxruntime"),
     *("ray", "rtmlib", "safetensors", "tensorboard", "torch", "torchvision", "viser"),
 }
-# Modules of light parts that are torch through and through; nothing imports them at once.
-TORCH_MODULES = {f"lifting.body.{name}" for name in ("smplify", "torch_first_order", "torch_model", "torch_solver")}
 CORE_PACKAGES = {"numpy", "scipy"}
 
 
@@ -58,6 +58,8 @@ def module_name(path: Path) -> str:
 
 FILES = sorted([ROOT / "lift.py", *ROOT.glob("lifting/**/*.py"), *ROOT.glob("detectors/**/*.py")])
 MODULES = {module_name(path): path for path in FILES}
+# Modules of light parts that are torch through and through; nothing imports them at once.
+TORCH_MODULES = {name for name in MODULES if name.rpartition(".")[2].startswith(("torch_", "smplify"))}
 LIBRARY = sorted(name for name in MODULES if name.startswith("lifting."))
 
 

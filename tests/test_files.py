@@ -6,6 +6,8 @@ import json
 import os
 import pickle
 import stat
+import sys
+import types
 import zipfile
 from collections import OrderedDict
 
@@ -15,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lifting.files import atomic_path, atomic_write, check_writable, load_npz, restricted_load
+from lifting.files import StandIn, atomic_path, atomic_write, check_writable, load_npz, restricted_load
 
 
 class Call:
@@ -319,10 +321,95 @@ def test_only_the_latin1_codec_is_reachable():
         restricted_load(io.BytesIO(b"c_codecs\nencode\n(Vabc\nVrot13\ntR."))
 
 
+class Coat:
+    """A class of a package that is not to be imported: pickled here under the name far.away.Coat."""
+
+    def __init__(self, **state):
+        self.__dict__.update(state)
+
+
+@pytest.fixture
+def far_away(monkeypatch):
+    monkeypatch.setitem(sys.modules, "far", types.ModuleType("far"))
+    monkeypatch.setitem(sys.modules, "far.away", types.ModuleType("far.away"))
+    monkeypatch.setattr(sys.modules["far.away"], "Coat", Coat, raising=False)
+    monkeypatch.setattr(Coat, "__module__", "far.away")
+    return Coat
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_stand_in_holds_what_was_pickled(far_away, monkeypatch, protocol):
+    content = pickle.dumps([far_away(x=np.arange(3.0), inner=far_away(n=1)), far_away()], protocol)
+    monkeypatch.delitem(sys.modules, "far.away")
+    monkeypatch.delitem(sys.modules, "far")
+    coat, bare = restricted_load(io.BytesIO(content), stand_ins=("far",))
+    assert isinstance(coat, StandIn) and coat.origin == "far.away.Coat"
+    assert (coat.arguments, bare.arguments, bare.state) == ((), (), None)
+    np.testing.assert_array_equal(coat.state["x"], [0, 1, 2])
+    assert coat.state["inner"].state == {"n": 1}
+    assert "far" not in sys.modules
+
+
+def test_stand_ins_are_made_only_for_the_packages_named(far_away):
+    content = pickle.dumps(far_away(x=1), 2)
+    for packages in ((), ("near",), ("fa",), ("far.away.Coat",)):
+        with pytest.raises(ValueError, match="refused 'far.away.Coat'"):
+            restricted_load(io.BytesIO(content), stand_ins=packages)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of POSIX modules")
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_stand_ins_open_no_other_door(tmp_path, monkeypatch, name, protocol):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="refused '"):
+        restricted_load(io.BytesIO(pickle.dumps(HOSTILE[name], protocol)), stand_ins=("far",))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("pickled", "refused"),
+    [
+        (b"ccopy_reg\n_reconstructor\n(c__builtin__\nset\nc__builtin__\nobject\nNtR.", "copyreg._reconstructor"),
+        (b"ccopy_reg\n_reconstructor\n(cfar\nC\nc__builtin__\ndict\n}tR.", "copyreg._reconstructor"),
+        (b"ccopy_reg\n__newobj__\n(cfar\nC\ntR.", "copy_reg.__newobj__"),
+        (b"c__builtin__\ntype\n.", "__builtin__.type"),
+        (b"c__builtin__\nset\n)R}b.", "to set the state of 'set'"),
+    ],
+)
+def test_makers_of_objects_make_stand_ins_only(pickled, refused):
+    with pytest.raises(ValueError, match=f"refused '?{refused}"):
+        restricted_load(io.BytesIO(pickled), stand_ins=("far",))
+
+
+def test_object_and_its_maker_are_refused_without_stand_ins():
+    for pickled in (b"c__builtin__\nobject\n.", b"ccopy_reg\n_reconstructor\n."):
+        with pytest.raises(ValueError, match="refused"):
+            restricted_load(io.BytesIO(pickled))
+
+
+def test_stand_in_takes_no_items_and_no_attributes_of_its_class():
+    for pickled in (b"cfar\nC\n)RI1\nI2\ns.", b"cfar\nC\n)R(I1\ne."):  # C()[1] = 2; C().extend([1])
+        with pytest.raises(ValueError, match="are damaged"):
+            restricted_load(io.BytesIO(pickled), stand_ins=("far",))
+    value = restricted_load(io.BytesIO(b"cfar\nC\n)R}S'origin'\nS'x'\nsb."), stand_ins=("far",))
+    assert (value.origin, value.state) == ("far.C", {"origin": "x"})
+
+
+def test_only_the_members_asked_for_are_read(tmp_path, far_away):
+    refused, odd = object_array(Call(os.getcwd)), object_array(far_away(x=1))
+    np.savez(tmp_path / "a.npz", kept=np.arange(3), refused=refused, odd=odd)
+    loaded = load_npz(tmp_path / "a.npz", allow_objects=True, only=("kept", "odd", "absent"), stand_ins=("far",))
+    assert sorted(loaded) == ["kept", "odd"]
+    assert loaded["odd"].item().state == {"x": 1}
+    with pytest.raises(ValueError, match="refused"):
+        load_npz(tmp_path / "a.npz", allow_objects=True, stand_ins=("far",))
+
+
 @given(st.binary(max_size=60))
 def test_damaged_pickles_raise_only_value_error(content):
     try:
-        restricted_load(io.BytesIO(content))
+        restricted_load(io.BytesIO(content), stand_ins=("far",))
     except ValueError as error:
         assert "in pickled data" in str(error) or "are damaged" in str(error)
 

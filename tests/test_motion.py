@@ -7,7 +7,7 @@ import pytest
 
 from lifting.cameras import Camera
 from lifting.keypoints import Keypoints2D
-from lifting.motion import Motion, Person, Take
+from lifting.motion import BodyMotion, Motion, Person, Take
 
 SIZE, FPS, FRAMES = (640, 480), 50.0, 5
 
@@ -17,6 +17,14 @@ def motion(**changes) -> Motion:
     fields = {"joints": rng.normal(size=(FRAMES, 17, 3)), "trajectory": rng.normal(size=(FRAMES, 3)),
               "sigma": rng.uniform(0, 1, (FRAMES, 17)), "skeleton": "h36m17", "fps": FPS}
     return Motion(**{**fields, **changes})
+
+
+def body_motion(frames: int = FRAMES, **changes) -> BodyMotion:
+    rng = np.random.default_rng(1)
+    fields = {"rotations": rng.normal(size=(frames, 22, 3)), "trajectory": rng.normal(size=(frames, 3)),
+              "shape": rng.normal(size=10), "body": "lite", "fps": FPS, "joint_sigma": rng.uniform(size=(frames, 22)),
+              "rotation_sigma": rng.uniform(size=(frames, 22))}
+    return BodyMotion(**{**fields, **changes})
 
 
 def keypoints(frames: int = FRAMES, **changes) -> Keypoints2D:
@@ -73,6 +81,69 @@ def test_equality_looks_into_the_arrays():
 def test_a_bad_motion_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         motion(**changes)
+
+
+def test_a_body_motion_is_float32_and_sliced_in_every_array():
+    whole = body_motion()
+    part = whole.slice(1, 3)
+    for name in ("rotations", "trajectory", "joint_sigma", "rotation_sigma"):
+        assert getattr(whole, name).dtype == np.float32
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[1:3])
+    np.testing.assert_array_equal(part.shape, whole.shape)
+    assert len(whole) == whole.num_frames == FRAMES and (whole.frame, whole.body) == ("camera", "lite")
+    assert body_motion(joint_sigma=None, rotation_sigma=None).slice(2).joint_sigma is None
+    with pytest.raises(ValueError, match="0 frames"):
+        whole.slice(3, 3)
+
+
+def test_body_motions_are_compared_by_value():
+    assert body_motion() == body_motion()
+    for changes in ({"body": "smpl"}, {"shape": np.zeros(10)}, {"rotation_sigma": None}, {"frame": "world"}):
+        assert body_motion() != body_motion(**changes)
+    assert body_motion() != motion()
+
+
+def test_absent_frames_of_a_body_are_nan():
+    rotations, trajectory = np.zeros((FRAMES, 22, 3)), np.zeros((FRAMES, 3))
+    rotations[0], trajectory[:2] = np.nan, np.nan
+    absent = body_motion(rotations=rotations, trajectory=trajectory)
+    assert absent.present.tolist() == [False, False, True, True, True]
+    assert absent == body_motion(rotations=rotations.copy(), trajectory=trajectory.copy())
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"rotations": np.zeros((FRAMES, 22, 4))}, r"rotations must have the shape \(any, any, 3\), got \(5, 22, 4\)"),
+    ({"rotations": np.zeros((FRAMES, 22, 3, 3))}, r"rotations must have the shape"),
+    ({"rotations": np.zeros((0, 22, 3))}, "0 frames and 22 joints"),
+    ({"rotations": np.zeros((FRAMES, 0, 3))}, "5 frames and 0 joints"),
+    ({"rotations": np.full((FRAMES, 22, 3), np.inf)}, "rotations must be finite or NaN"),
+    ({"trajectory": np.zeros((4, 3))}, r"trajectory must have the shape \(5, 3\)"),
+    ({"trajectory": None}, "trajectory must be an array"),
+    ({"shape": np.zeros((FRAMES, 10))}, r"shape must have the shape \(any\)"),
+    ({"shape": [np.nan]}, "shape of a body must be finite"),
+    ({"body": ""}, "the name of its body, got ''"),
+    ({"body": None}, "the name of its body, got None"),
+    ({"joint_sigma": np.zeros((FRAMES, 21))}, r"joint_sigma must have the shape \(5, 22\)"),
+    ({"rotation_sigma": np.full((FRAMES, 22), -0.5)}, "rotation_sigma must not be negative, got -0.5 rad"),
+    ({"frame": "room"}, "one of camera, world, got 'room'"),
+    ({"fps": -1}, "fps must be"),
+])
+def test_a_bad_body_motion_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        body_motion(**changes)
+
+
+def test_the_body_of_a_person_spans_the_same_frames():
+    person = Person(0, keypoints(), motion(), body_motion())
+    assert person.body == body_motion() and Person(0, keypoints(), body=body_motion()).motion is None
+    with pytest.raises(ValueError, match="5 frames of keypoints but 6 of body"):
+        Person(0, keypoints(), body=body_motion(6))
+    with pytest.raises(ValueError, match="keypoints at 50 fps but body at 25"):
+        Person(0, keypoints(), body=body_motion(fps=25))
+    with pytest.raises(ValueError, match="motion in the frame 'camera' but a body in 'world'"):
+        Person(0, keypoints(), motion(), body_motion(frame="world"))
+    with pytest.raises(ValueError, match="share one frame"):
+        take(people=[Person(0, keypoints(), motion()), Person(1, keypoints(), body=body_motion(frame="world"))])
 
 
 def test_a_person_spans_the_same_frames_throughout():

@@ -20,8 +20,8 @@ README = (ROOT / "README.md").read_text("utf-8")
 TEST_PYTHON = ".venv/bin/python -m pytest"
 
 PUBLIC = {
-    *("Camera", "Detection", "Keypoints2D", "Lifter", "Motion", "Person", "Skeleton", "Take"),
-    *("__version__", "get_skeleton", "load", "metrics", "predict", "run_video", "save"),
+    *("BodyMotion", "Camera", "Detection", "Keypoints2D", "Lifter", "Motion", "Person", "Skeleton", "Take"),
+    *("__version__", "fit_body", "get_skeleton", "load", "load_body", "metrics", "predict", "run_video", "save"),
 }
 ACKNOWLEDGEMENT = (
     "The data used in this project was obtained from mocap.cs.cmu.edu. "

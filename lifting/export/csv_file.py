@@ -3,7 +3,8 @@
 Columns: ``person``, ``frame`` (from 0), ``time_s``, ``joint``; ``x_m, y_m, z_m`` relative to the root, ``sigma_m``, the
 root's own place ``root_x_m, root_y_m, root_z_m`` (the sum is absolute); ``x_px, y_px, score`` of the detector's
 keypoint of that name. Joints of the motion come first, then those that only the detector has; a field without a value
-is empty. Lines that begin with ``#`` explain the table; one is the metadata as JSON.
+is empty. Lines that begin with ``#`` explain the table; one is the metadata as JSON. Fitted bodies are not in it: the
+other formats of lifting.export.result hold them.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ METADATA = "# metadata: "
 
 
 def write_csv(take: Take, path: str | PathLike) -> None:
-    """Write a take; OSError for an unwritable place."""
-    arrays, metadata = pack(take)
+    """Write a take without its people's bodies; OSError for an unwritable place."""
+    arrays, metadata = pack(take, bodies=False)
     names = _joint_names(metadata)
     with atomic_write(path, "w") as file:
         file.write("# 3D motion lifted from 2D keypoints: one row per person, frame and joint; no value: empty field\n")

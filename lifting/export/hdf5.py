@@ -17,6 +17,9 @@ from lifting.motion import Take
 DIMENSIONS = {
     "ids": "person", "times": "frame", "keypoints": "person,frame,keypoint,xy", "scores": "person,frame,keypoint",
     "joints": "person,frame,joint,xyz", "trajectory": "person,frame,xyz", "sigma": "person,frame,joint",
+    "body_rotations": "person,frame,body joint,xyz", "body_trajectory": "person,frame,xyz",
+    "body_shape": "person,coefficient", "body_joint_sigma": "person,frame,body joint",
+    "body_rotation_sigma": "person,frame,body joint",
 }  # fmt: skip
 
 

@@ -4,25 +4,38 @@ Arrays, for P people, T frames, J joints of the motion and D of the detector: ``
 ``keypoints`` (P, T, D, 2) pixels, ``scores`` (P, T, D), and where motion was lifted ``joints`` (P, T, J, 3) metres
 relative to the root, ``trajectory`` (P, T, 3) metres, ``sigma`` (P, T, J) metres. NaN where a person is absent or has
 no such value.
+
+Where bodies were fitted, with at most K joints and S shape coefficients: ``body_rotations`` (P, T, K, 3) rotation
+vectors in radians (each joint's axes to its parent's, joint 0 to the frame), ``body_trajectory`` (P, T, 3) metres, the
+place of joint 0, ``body_shape`` (P, S), and where known ``body_joint_sigma`` (P, T, K) metres and
+``body_rotation_sigma`` (P, T, K) radians. People may have different bodies: each one's name and numbers of joints and
+coefficients are in the metadata, what is beyond them is NaN.
+
+The format's version is the lowest that says all: 1, and 2 for a take with fitted bodies, so that a library too old to
+know bodies says so instead of dropping them. Arrays that are not known are not read.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lifting.cameras import Camera
 from lifting.keypoints import Keypoints2D
-from lifting.motion import Motion, Person, Take
+from lifting.motion import BodyMotion, Motion, Person, Take
 from lifting.skeletons import Skeleton
 
-FORMAT, VERSION = "keypoint-lift result", 1
+FORMAT, VERSION = "keypoint-lift result", 2
 UNITS = {
     "times": "s", "keypoints": "px", "scores": "1", "joints": "m", "trajectory": "m", "sigma": "m",
+    "body_rotations": "rad", "body_trajectory": "m", "body_shape": "1", "body_joint_sigma": "m",
+    "body_rotation_sigma": "rad",
 }  # fmt: skip
+BODY_SIGMAS = ("joint_sigma", "rotation_sigma")
 AXES = {
     "camera": "+x right, +y down, +z forward, origin in the camera; joints relative to the root",
     "world": "right-handed, +z up, origin on the floor; joints relative to the root",
@@ -30,8 +43,10 @@ AXES = {
 IMAGE_AXES = "origin top left, +x right, +y down"
 
 
-def pack(take: Take) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and the metadata of a take."""
+def pack(take: Take, bodies: bool = True) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and the metadata of a take, on request without its people's bodies."""
+    if not bodies:
+        take = take.replace(people=[dataclasses.replace(person, body=None) for person in take.people])
     motions = [person.motion for person in take.people]
     lifted = next((motion for motion in motions if motion is not None), None)
     points = [person.keypoints for person in take.people]
@@ -47,44 +62,70 @@ def pack(take: Take) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         joints = lifted.skeleton.num_joints
         for name, shape in (("joints", (frames, joints, 3)), ("trajectory", (frames, 3)), ("sigma", (frames, joints))):
             arrays[name] = _stack([getattr(motion, name, None) for motion in motions], shape)
+    arrays |= _pack_bodies([person.body for person in take.people], frames)
     return arrays, _describe(take, lifted, arrays)
 
 
+def _pack_bodies(bodies: Sequence[BodyMotion | None], frames: int) -> dict[str, np.ndarray]:
+    """The arrays of the fitted bodies; none when nobody has one."""
+    fitted = [body for body in bodies if body is not None]
+    if not fitted:
+        return {}
+    joints, shape = max(body.rotations.shape[1] for body in fitted), max(len(body.shape) for body in fitted)
+    shapes = {"rotations": (frames, joints, 3), "trajectory": (frames, 3), "shape": (shape,)}
+    shapes |= {name: (frames, joints) for name in BODY_SIGMAS
+               if any(getattr(body, name) is not None for body in fitted)}
+    return {f"body_{name}": _stack([getattr(body, name, None) for body in bodies], shape)
+            for name, shape in shapes.items()}
+
+
 def _stack(parts: list, shape: tuple[int, ...]) -> np.ndarray:
-    """(P, *shape) float32, NaN for the people who have no such array."""
+    """(P, *shape) float32, NaN for the people who have no such array, and beyond the end of a smaller one."""
     stacked = np.full((len(parts), *shape), np.nan, np.float32)
     for row, part in zip(stacked, parts, strict=True):
         if part is not None:
-            row[...] = part
+            row[tuple(map(slice, part.shape))] = part
     return stacked
 
 
 def _describe(take: Take, lifted: Motion | None, arrays: Mapping) -> dict[str, Any]:
+    frame = next((part.frame for person in take.people for part in (person.motion, person.body) if part), None)
     return {
         "format": FORMAT,
-        "format_version": VERSION,
+        "format_version": VERSION if "body_rotations" in arrays else 1,
         "name": take.name,
         "fps": take.fps,
         "num_frames": len(take),
         "image_size": list(take.image_size),
         "units": {name: unit for name, unit in UNITS.items() if name in arrays},
-        "frame": lifted.frame if lifted else None,
-        "axes": {"joints": AXES[lifted.frame] if lifted else None, "keypoints": IMAGE_AXES},
+        "frame": frame,
+        "axes": {"joints": AXES[frame] if lifted else None, "keypoints": IMAGE_AXES,
+                 **({"body": AXES[frame].partition(";")[0]} if "body_rotations" in arrays else {})},
         "skeleton": lifted.skeleton.to_dict() if lifted else None,
         "keypoint_skeleton": take.people[0].keypoints.skeleton.to_dict() if take.people else None,
         "camera": take.camera.to_dict(),
         "assumed": list(take.assumed),
-        "people": [_describe_person(person) for person in take.people],
+        "people": [_describe_person(person, take.metadata) for person in take.people],
         "run": take.metadata,
     }
 
 
-def _describe_person(person: Person) -> dict[str, Any]:
+def _describe_person(person: Person, metadata: Mapping) -> dict[str, Any]:
     """Which parts this person has: NaN alone would not tell "none" from "absent in every frame"."""
     motion = person.motion
     return {"id": person.id, "motion": motion is not None,
             "trajectory": motion is not None and motion.trajectory is not None,
-            "sigma": motion is not None and motion.sigma is not None}
+            "sigma": motion is not None and motion.sigma is not None,
+            **({"body": _describe_body(person.body, metadata)} if person.body is not None else {})}
+
+
+def _describe_body(body: BodyMotion, metadata: Mapping) -> dict[str, Any]:
+    """What the arrays do not say of a body; its joints' names and parents where the take's metadata holds them."""
+    known = metadata.get("bodies")
+    names = known.get(body.body) if isinstance(known, Mapping) else None
+    return {"name": body.body, "num_joints": body.rotations.shape[1], "num_shape": len(body.shape),
+            "frame": body.frame, **{name: getattr(body, name) is not None for name in BODY_SIGMAS},
+            **{key: names[key] for key in ("joints", "parents") if isinstance(names, Mapping) and key in names}}
 
 
 def unpack(arrays: Mapping[str, Any], metadata: Any, where: object) -> Take:
@@ -129,7 +170,20 @@ def _unpack_person(arrays: Mapping[str, Any], metadata: Mapping, row: int) -> Pe
         trajectory, sigma = (arrays[name][row] if about[name] else None for name in ("trajectory", "sigma"))
         motion = Motion(arrays["joints"][row], trajectory, sigma, Skeleton.from_dict(metadata["skeleton"]),
                         metadata["fps"], metadata["frame"])
-    return Person(about["id"], keypoints, motion)
+    return Person(about["id"], keypoints, motion, _unpack_body(arrays, about.get("body"), metadata["fps"], row))
+
+
+def _unpack_body(arrays: Mapping[str, Any], about: Mapping | None, fps: float, row: int) -> BodyMotion | None:
+    if about is None:
+        return None
+    joints, shape = about["num_joints"], about["num_shape"]
+    parts = {name: arrays[f"body_{name}"][row][:, :joints] for name in ("rotations", *BODY_SIGMAS)
+             if name == "rotations" or about[name]}
+    coefficients = arrays["body_shape"][row][:shape]
+    if parts["rotations"].shape[1] != joints or len(coefficients) != shape:
+        raise ValueError(f"its bodies have fewer joints or coefficients than the {joints} and {shape} of its metadata.")
+    return BodyMotion(trajectory=arrays["body_trajectory"][row], shape=coefficients, body=about["name"], fps=fps,
+                      frame=about["frame"], **parts)
 
 
 def dump_metadata(metadata: Mapping) -> str:

@@ -1,18 +1,23 @@
-"""A video of a result: the 2D skeleton over the frames on the left, the 3D motion on the right."""
+"""A video of a result: the 2D skeleton, or the body mesh, over the frames on the left; the 3D motion on the right."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lifting.motion import Person, Take
 from lifting.skeletons import Skeleton
 from lifting.view import draw
+from lifting.view.mesh import ALPHA, MeshPainter, camera_eye, check_meshes
 from lifting.view.panel import BACKGROUND, LEFT_COLOR, RIGHT_COLOR, TEXT, Panel, joint_colors, person_color
+
+if TYPE_CHECKING:
+    from lifting.meshes import SkinnedMesh
 
 _VIDEO_SHARE = 0.62  # of the width, at most
 _SURE = 0.5  # joints below this confidence are drawn hollow
@@ -26,18 +31,21 @@ def write_overlay(
     frames: Iterable[tuple[float, np.ndarray]],
     path: str | Path,
     *,
+    meshes: Sequence[SkinnedMesh] | None = None,
     max_size: tuple[int, int] = (1280, 720),
 ) -> Path:
     """Write an MP4 that shows the video with its 2D skeletons beside the 3D motion, one output frame per frame.
 
+    People with a mesh in `meshes` (by its `person_id`) are drawn as that instead, in the video and in 3D.
+
     `frames` yields (seconds, rgb (H, W, 3) uint8) and is consumed one by one; each is shown with the take's nearest
     frame, and bare when the take has none within one frame of it. The file appears under its name when complete.
-    Returns the path. Raises ValueError when there are no frames or `max_size` is too small, OSError when the place
-    cannot be written, ImportError when PyAV is missing.
+    Returns the path. Raises ValueError when there are no frames, `max_size` is too small or a mesh is not of the take,
+    OSError when the place cannot be written, ImportError when PyAV is missing.
     """
     from lifting.video import VideoWriter
 
-    overlay = Overlay(take, max_size)
+    overlay = Overlay(take, max_size, meshes)
     first, pending = None, None
     with VideoWriter(path, overlay.size, take.fps) as writer, ThreadPoolExecutor(1) as encoder:
         for seconds, rgb in frames:
@@ -54,12 +62,21 @@ def write_overlay(
 class Overlay:
     """Draws single frames of an overlay; `size` is the (width, height) of what it draws."""
 
-    def __init__(self, take: Take, max_size: tuple[int, int] = (1280, 720)):
-        """Lay the picture out for `take` within `max_size` (width, height) pixels."""
+    def __init__(
+        self,
+        take: Take,
+        max_size: tuple[int, int] = (1280, 720),
+        meshes: Sequence[SkinnedMesh] | None = None,
+    ):
+        """Lay the picture out for `take` within `max_size` (width, height) pixels; ValueError for foreign meshes."""
         self.take = take
+        self._painter = _painter(take, meshes or ())
         self.layout = plan_layout(take.image_size, max_size)
         self.size = self.layout.size
-        self._panel = Panel(take, self.layout.panel_size)
+        self._panel = Panel(take, self.layout.panel_size, self._painter)
+        shown = self.layout.video[2:]
+        scale = self._scale = (shown[0] / take.image_size[0], shown[1] / take.image_size[1])
+        self._eye = camera_eye(take.camera, self._painter.frame_name, scale)
         self._times = np.asarray(take.times)
         self._canvas = np.full((self.size[1], self.size[0], 3), BACKGROUND, dtype=np.uint8)
 
@@ -78,15 +95,20 @@ class Overlay:
         video = canvas[top:top + height, left:left + width]
         video[...] = draw.resize(rgb, (width, height))
         if frame is not None:
-            scale = (width / self.take.image_size[0], height / self.take.image_size[1])
-            numbered = list(enumerate(self.take.people))[::-1]  # the main person is drawn last, on top
-            for number, person in numbered:
-                draw_person(video, person, number, frame, scale)
-            for number, person in numbered:
-                draw_badge(video, person, number, frame, scale)
+            self._draw_people(video, frame)
         self._panel.draw(canvas[: layout.height, layout.width:], frame)
         self._draw_footer(canvas[layout.height:], seconds, frame)
         return canvas
+
+    def _draw_people(self, video: np.ndarray, frame: int) -> None:
+        """Draw everybody over the video, the main person last, on top, and meshes above skeletons."""
+        numbered = list(enumerate(self.take.people))[::-1]
+        for number, person in numbered:
+            if person.id not in self._painter.ids:
+                draw_person(video, person, number, frame, self._scale)
+        self._painter.draw(video, frame, self._eye, ALPHA)
+        for number, person in numbered:
+            draw_badge(video, person, number, frame, self._scale)
 
     def _draw_footer(self, image: np.ndarray, seconds: float, frame: int | None) -> None:
         """Write time, rate and the legend, over a line that shows how far the take has come."""
@@ -101,15 +123,20 @@ class Overlay:
             draw.draw_text(image, "nobody found in this frame", (x, middle), size, (255, 200, 90))
         unit = f"grid: metres from {self._panel.scene.origin}"
         draw.draw_text(image, unit, (self.layout.width + 8, middle), size, TEXT, alpha=0.75)
-        x = width - 10
-        for name, color in (("right", RIGHT_COLOR), ("left", LEFT_COLOR)):
-            draw.draw_text(image, name, (x, middle), size, TEXT, anchor="rm")
-            x -= draw.text_width(name, size) + 0.6 * size
-            draw.draw_disc(image, (x, middle), 0.34 * size, color)
-            x -= 1.2 * size
+        if not self.take.people or {person.id for person in self.take.people} - self._painter.ids:
+            _draw_legend(image, size, (width - 10, middle))
         if frame is not None and len(self._times) > 1:
             done = width * frame / (len(self._times) - 1)
             image[:2, : round(done)] = (110, 122, 142)
+
+
+def _draw_legend(image: np.ndarray, size: int, end: tuple[float, float]) -> None:
+    x, middle = end
+    for name, color in (("right", RIGHT_COLOR), ("left", LEFT_COLOR)):
+        draw.draw_text(image, name, (x, middle), size, TEXT, anchor="rm")
+        x -= draw.text_width(name, size) + 0.6 * size
+        draw.draw_disc(image, (x, middle), 0.34 * size, color)
+        x -= 1.2 * size
 
 
 @dataclass(frozen=True)
@@ -146,6 +173,12 @@ def plan_layout(image_size: tuple[int, int], max_size: tuple[int, int]) -> Layou
     panel = min(widest - width, max(height, round((1 - _VIDEO_SHARE) * widest)))
     panel -= (width + panel) % 2
     return Layout((0, (height - shown[1]) // 2, *shown), width, height, (panel, height), footer)
+
+
+def _painter(take: Take, meshes: Sequence[SkinnedMesh]) -> MeshPainter:
+    check_meshes(meshes, take)
+    numbers = {person.id: number for number, person in enumerate(take.people)}
+    return MeshPainter(meshes, [person_color(numbers[mesh.person_id]) for mesh in meshes])
 
 
 def draw_person(

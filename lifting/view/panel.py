@@ -13,6 +13,7 @@ import numpy as np
 from lifting.motion import Take
 from lifting.skeletons import Skeleton
 from lifting.view import draw
+from lifting.view.mesh import MeshPainter
 
 BACKGROUND = (22, 25, 31)
 GRID = (92, 104, 124)
@@ -47,22 +48,29 @@ def joint_colors(skeleton: Skeleton, center_color: tuple) -> list[tuple]:
 
 @dataclass(frozen=True)
 class Figure:
-    """One person in panel axes: points (T, J, 3) and roots (T, 3) metres, sigma (T, J) metres or None."""
+    """One person in panel axes: points (T, J, 3) and roots (T, 3) metres, sigma (T, J) metres or None.
+
+    Who `has_mesh` is drawn as that instead of as bones.
+    """
 
     points: np.ndarray
     roots: np.ndarray
     sigma: np.ndarray | None
     skeleton: Skeleton
     color: tuple
+    has_mesh: bool = False
 
 
 class Scene:
     """The people of a take, where the floor is, and what the views look at in each frame."""
 
-    def __init__(self, take: Take):
-        """Convert the take's motions; people without a motion are left out."""
+    def __init__(self, take: Take, painter: MeshPainter | None = None):
+        """Convert the take's motions; people without a motion are left out. `painter` draws their meshes, if any."""
         people = [(number, person.motion) for number, person in enumerate(take.people) if person.motion is not None]
-        self.figures = [_figure(motion, person_color(number), take.camera) for number, motion in people]
+        self.painter = painter or MeshPainter()
+        self.figures = [_figure(motion, person_color(number), take.camera, take.people[number].id in self.painter.ids)
+                        for number, motion in people]
+        self.mesh_axes = _panel_axes(self.painter.frame_name, take.camera)
         self.times = np.asarray(take.times)
         self.placed = any(motion.trajectory is not None for _, motion in people)
         self.origin = "the hip"
@@ -149,11 +157,15 @@ class View:
 
     def project(self, points: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return pixels (..., 2) and nearness (...) (1 at the target, larger nearer; NaN behind the viewer)."""
+        eye = self._turn(points, target)
+        near = self.distance / np.where(eye[..., 2] > 0.2 * self.distance, eye[..., 2], np.nan)
+        return self._middle + self.scale * near[..., None] * eye[..., :2], near
+
+    def _turn(self, points: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Return points (..., 3) in panel axes as metres right, down and ahead of the viewer."""
         pivot = np.array([target[0], target[1], self.scene.floor + self._pivot_height])
-        eye = (points - pivot) @ self._rotation.T
-        depth = self.distance + eye[..., 1]
-        near = self.distance / np.where(depth > 0.2 * self.distance, depth, np.nan)
-        return self._middle + self.scale * near[..., None] * eye[..., [0, 2]] * (1.0, -1.0), near
+        right, ahead, up = np.moveaxis((points - pivot) @ self._rotation.T, -1, 0)
+        return np.stack([right, -up, self.distance + ahead], axis=-1)
 
     def draw(self, image: np.ndarray, frame: int | None) -> None:
         """Draw the view of `frame` into `image` (height, width, 3), all of which it covers; None draws nobody."""
@@ -164,8 +176,16 @@ class View:
         for figure in self.scene.figures:
             self._draw_shadow(image, figure, frame, target)
             self._draw_trail(image, figure, frame, target)
-        for figure in sorted(self.scene.figures, key=lambda figure: self._farness(figure, frame)):
+        bony = (figure for figure in self.scene.figures if not figure.has_mesh)
+        for figure in sorted(bony, key=lambda figure: self._farness(figure, frame)):
             self._draw_figure(image, figure, frame, target)
+        self.scene.painter.draw(image, frame, lambda points, _: self._look(points, target))
+
+    def _look(self, points: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return points (V, 3) in the meshes' frame as a mesh painter's eye does."""
+        points = points @ self.scene.mesh_axes.T
+        pixels, near = self.project(points, target)
+        return self._turn(points, target), np.column_stack([pixels, near])
 
     def _farness(self, figure: Figure, frame: int) -> float:
         """Sort key that puts far people first, absent ones anywhere."""
@@ -272,9 +292,9 @@ class View:
 class Panel:
     """Front and side view in one box of `size` (width, height) pixels, beside or above each other as fits better."""
 
-    def __init__(self, take: Take, size: tuple[int, int]):
-        """Lay the two views out for the people of `take`."""
-        self.size, self.scene = size, Scene(take)
+    def __init__(self, take: Take, size: tuple[int, int], painter: MeshPainter | None = None):
+        """Lay the two views out for the people of `take`, whose meshes `painter` draws."""
+        self.size, self.scene = size, Scene(take, painter)
         width, height = size
         beside = (width // 2, height), (width - width // 2, height)
         above = (width, height // 2), (width, height - height // 2)
@@ -301,12 +321,12 @@ class Panel:
         edge[...] = GRID
 
 
-def _figure(motion, color: tuple, camera) -> Figure:
+def _figure(motion, color: tuple, camera, has_mesh: bool = False) -> Figure:
     roots = np.zeros((len(motion), 3)) if motion.trajectory is None else np.asarray(motion.trajectory, np.float64)
     points = np.asarray(motion.joints, np.float64) + roots[:, None]
     roots = np.where(np.isfinite(points).any(axis=(1, 2))[:, None], roots, np.nan)
     axes = _panel_axes(motion.frame, camera)
-    return Figure(points @ axes.T, roots @ axes.T, motion.sigma, motion.skeleton, color)
+    return Figure(points @ axes.T, roots @ axes.T, motion.sigma, motion.skeleton, color, has_mesh)
 
 
 def _panel_axes(frame: str, camera) -> np.ndarray:

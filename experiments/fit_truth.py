@@ -1,0 +1,159 @@
+"""Truth for the body fit: real mocap rotations in the embedded body, random shapes and cameras, and disturbed evidence.
+
+Every piece of motion of the val subjects (05, 09, 10) that has original rotations is cut into windows; each is worn by
+a random adult of the embedded body and seen by one camera. What a fit is given is made from that truth: joints in the
+layout ``h36m17`` and 2D points in the layout ``coco17_feet``, exact or disturbed in one of the ways of `DISTURB`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+
+from lifting.body import BodyModel
+from lifting.body.retarget import body_rotations_from_mocap
+from lifting.cameras import Camera
+from lifting.datasets.synthesis import camera_rotation
+from lifting.keypoints import Keypoints2D
+from lifting.motion import BodyMotion, Motion
+from lifting.rotations import matrix_to_rotvec, rotvec_to_matrix
+
+SEED = 20261121
+SUBJECTS = ("05", "09", "10")
+FPS = 50.0
+CAMERA = Camera((1145.0, 1145.0), (500.0, 500.0), (1000, 1000))  # Human3.6M's, as in the prototype
+SHAPE_LIMIT = 2.0  # standard deviations
+CORRELATION = 0.5  # seconds between the knots of smooth errors
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One window of true motion of a body in camera axes, and the points that are measured on it.
+
+    body_motion: the truth. joints: exact h36m17 points, (T, 17, 3) metres, absolute. points: exact coco17_feet points,
+    (T, 23, 3) metres, absolute. up, floor: the floor, up . x = floor, in camera axes.
+    """
+
+    name: str
+    body: BodyModel
+    body_motion: BodyMotion
+    joints: np.ndarray
+    points: np.ndarray
+    up: np.ndarray
+    floor: float
+
+    def vertices(self, every: int = 1) -> np.ndarray:
+        """(T', V, 3) metres of every so many frames."""
+        truth = self.body_motion
+        return self.body.vertices(truth.rotations[::every], truth.trajectory[::every], truth.shape)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a fit is given: 3D joints with their uncertainty, and 2D points or None."""
+
+    motion: Motion
+    keypoints: Keypoints2D | None
+
+
+def read_windows(
+    path: str, frames: int, subjects: tuple[str, ...] = SUBJECTS
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Names, rotation vectors (frames, 24, 3) and root paths (frames, 3) metres, Y up, of every whole window."""
+    with h5py.File(path) as file:
+        for name in sorted(file):
+            group = file[name]
+            if str(group.attrs["subject"]) not in subjects:
+                continue
+            scale = group.attrs["scale"]
+            for start in range(0, group["rotvec"].shape[0] - frames + 1, frames):
+                window = slice(start, start + frames)
+                yield f"{name}@{start}", group["rotvec"][window] * scale, np.asarray(group["trans"][window], np.float64)
+
+
+def place(name: str, body: BodyModel, rotvec: np.ndarray, path: np.ndarray) -> Truth:
+    """Dresses a window of mocap in a random adult and puts it before a camera."""
+    rng = np.random.default_rng([SEED, zlib.crc32(name.encode())])
+    shape = np.clip(rng.normal(0, 1, body.num_shape), -SHAPE_LIMIT, SHAPE_LIMIT) * body.shape_sigma
+    rotations = rotvec_to_matrix(body_rotations_from_mocap(body, rotvec))
+    joints = body.kinematics(rotations, np.zeros((len(path), 3)), shape).joints
+    # The path is that of the middle of the hips, over the floor at zero; it is scaled to this body's legs, so that feet
+    # stand where they stood and slip as little as they did.
+    hips = joints[:, [body.joints.index("left_hip"), body.joints.index("right_hip")]].mean(1)
+    soles = body.points("coco17_feet", rotations, -hips, shape)[:, 17:]
+    trajectory = path * np.median(-soles[..., 1].min(1) / path[:, 1]) - hips
+    floor = np.percentile((soles + (trajectory + hips)[:, None])[..., 1].min(1), 5)
+    yaw, pitch = np.radians([rng.uniform(0, 360), rng.uniform(-5, 25)])
+    turn = camera_rotation(yaw, pitch, 0.0) @ np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # from Y up through Z up
+    centre = turn @ ((trajectory.min(0) + trajectory.max(0)) / 2)
+    shift = np.array([0, 0, rng.uniform(4.0, 6.0)]) - centre
+    rotations = np.concatenate([(turn @ rotations[:, 0])[:, None], rotations[:, 1:]], axis=1)
+    trajectory = trajectory @ turn.T + shift
+    nearest = trajectory[:, 2].min()
+    trajectory[:, 2] += max(0.0, 2.0 - nearest)
+    shift[2] += max(0.0, 2.0 - nearest)
+    up = turn @ np.array([0.0, 1.0, 0.0])
+    motion = BodyMotion(matrix_to_rotvec(rotations), trajectory, shape, body.name, FPS)
+    points = {layout: body.points(layout, rotations, trajectory, shape) for layout in ("h36m17", "coco17_feet")}
+    return Truth(name, body, motion, points["h36m17"], points["coco17_feet"], up, float(floor + up @ shift))
+
+
+def smooth_noise(shape: tuple[int, ...], seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """Unit-variance noise (T, ...) interpolated between independent values every so many seconds."""
+    step = seconds * FPS
+    at = np.arange(shape[0]) / step
+    knots = rng.standard_normal((int(at[-1]) + 2, *shape[1:]))
+    low = at.astype(int)
+    part = (at - low).reshape(-1, *[1] * (len(shape) - 1))
+    return (knots[low] * (1 - part) + knots[low + 1] * part) / np.sqrt(part**2 + (1 - part) ** 2)
+
+
+def evidence(truth: Truth, kind: str, use_2d: bool = True) -> Evidence:
+    """Joints and 2D points of a truth, disturbed in the way `DISTURB` names."""
+    rng = np.random.default_rng([SEED, zlib.crc32(f"{truth.name} {kind}".encode())])
+    joints, pixels, sigma = DISTURB[kind](truth, rng)
+    root = joints[:, 0]
+    filled = np.where(np.isfinite(root), root, np.nan)
+    motion = Motion(joints - filled[:, None], filled, sigma, "h36m17", FPS)
+    keypoints = Keypoints2D(pixels, None, "coco17_feet", CAMERA.image_size, FPS) if use_2d else None
+    return Evidence(motion, keypoints)
+
+
+def _exact(truth: Truth, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, None]:
+    return truth.joints.copy(), CAMERA.project(truth.points), None
+
+
+def _white(truth: Truth, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """20 mm on every axis of every joint, 1.5 px on every axis of every 2D point."""
+    joints = truth.joints + rng.normal(0, 0.020, truth.joints.shape)
+    pixels = CAMERA.project(truth.points) + rng.normal(0, 1.5, truth.points.shape[:2] + (2,))
+    return joints, pixels, np.full(joints.shape[:2], RADIUS * 0.020)
+
+
+def _correlated(truth: Truth, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A lift's errors: 48 mm in the mean, half constant, the rest changing over half seconds; 2D as `_white`."""
+    shape = truth.joints.shape
+    error = 0.021 * rng.standard_normal((1, *shape[1:])) + 0.021 * smooth_noise(shape, CORRELATION, rng)
+    pixels = CAMERA.project(truth.points) + rng.normal(0, 1.5, truth.points.shape[:2] + (2,))
+    return truth.joints + error, pixels, np.full(shape[:2], RADIUS * 0.0297)
+
+
+def _gross(truth: Truth, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`_white`, and 5 % outliers of 30 cm and 0.1 rad, 20 % of the points missing, gaps of ten frames everywhere."""
+    joints, pixels, sigma = _white(truth, rng)
+    for points, size in ((joints, 0.30), (pixels, 0.1 * CAMERA.focal[0])):
+        wild = rng.random(points.shape[:2]) < 0.05
+        direction = rng.standard_normal(points.shape)
+        points += wild[..., None] * size * direction / np.linalg.norm(direction, axis=-1, keepdims=True)
+        points[rng.random(points.shape[:2]) < 0.20] = np.nan
+        for start in range(60, len(points) - 10, 120):
+            points[start : start + 10] = np.nan
+    return joints, pixels, sigma
+
+
+RADIUS = 1.8724  # standard deviations in the radius that holds 68 % of an isotropic 3D normal distribution
+DISTURB = {"exact": _exact, "white": _white, "correlated": _correlated, "gross": _gross}

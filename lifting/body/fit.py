@@ -1,0 +1,158 @@
+"""A body for every frame of a clip: the SMPLify-style fit over the whole clip at once.
+
+The evidence is 3D joints and, where there is a camera, the 2D points behind them. The fit starts in closed form
+(`lifting.body.initial`) and minimises one energy over all frames by Levenberg-Marquardt (`lifting.body.solver`):
+
+1. joints, points, pose prior, smooth rotations and path, usual shape; Geman-McClure's scale narrows step by step;
+2. the same after the residuals have told how far the evidence is to be trusted (`lifting.body.evidence`);
+3. with feet that stand: the floor, no slip, nothing below it, joint limits, no limb inside another.
+
+Sources: Bogo et al., "Keep it SMPL", ECCV 2016 (terms, stages); Pavlakos et al., "SMPLify-X", CVPR 2019 (robust cost);
+Zheng et al., "Deep multi-view / EasyMocap" (one shape and smoothness for a clip); Blake and Zisserman 1987 (annealing).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lifting.anatomy import check_height
+from lifting.body.body_file import load_body
+from lifting.body.evidence import Observations, observe
+from lifting.body.model import BodyModel
+from lifting.body.priors import PosePrior, load_priors
+from lifting.body.problem import FitConfig, Problem
+from lifting.body.report import BodyFit, describe_fit
+from lifting.cameras import Camera
+from lifting.keypoints import Keypoints2D
+from lifting.motion import BodyMotion, Motion, Person, Take
+
+if TYPE_CHECKING:
+    from lifting.meshes import SkinnedMesh
+
+MODES = ("whole", "smplify")
+
+
+def fit_body(
+    source: Motion | Person | Take,
+    *,
+    keypoints: Keypoints2D | None = None,
+    camera: Camera | None = None,
+    body: str | BodyModel = "lite",
+    height: float | None = None,
+    contacts: bool = True,
+    mode: str = "whole",
+    prior: object = None,
+    config: FitConfig | None = None,
+    progress: Callable | None = None,
+) -> BodyFit | Take:
+    """Fits a body to a motion and the 2D points behind it.
+
+    Args:
+        source: a `Motion` of any layout that the body knows; a `Person`, whose keypoints count when there is a
+            `camera`; or a `Take`, of which everybody with a motion is fitted with the take's own camera.
+        keypoints, camera: 2D evidence for a `Motion`, in the frames of the motion. In a world frame the camera's
+            rotation and translation lead from there to it.
+        body: name of an embedded body, path of a body file, or a model.
+        height: stature in metres; of a take, of its main person.
+        contacts: estimate the floor and let standing feet stand.
+        mode: ``whole`` clip at once, or ``smplify`` frame by frame with the published terms (2D only; needs torch).
+        prior: for ``smplify``: a mixture of Gaussians, or the path of its file. For ``whole``: a `PosePrior`.
+        config: strengths of the terms.
+        progress: ``progress(iterable, total, title)`` wraps the loop over people.
+
+    Returns:
+        a `BodyFit`; for a take, the take with `Person.body` set and a report in ``metadata["body"]``.
+
+    Raises ValueError for evidence that is too poor or does not fit together and for unknown names, FileNotFoundError
+    for a body or prior that is not there.
+    """
+    if mode not in MODES:
+        raise ValueError(f"got the mode {mode!r}, expected one of {', '.join(MODES)}.")
+    check_height(height)
+    model, config = load_body(body), config or FitConfig()
+    if isinstance(source, Take):
+        return _fit_take(source, model, height, contacts, mode, prior, config, progress)
+    if isinstance(source, Person):
+        if source.motion is None:
+            raise ValueError(f"person {source.id} has no motion, expected one; lift the person first.")
+        keypoints = source.keypoints if keypoints is None and camera is not None else keypoints
+        source = source.motion
+    if not isinstance(source, Motion):
+        raise ValueError(f"got a {type(source).__name__}, expected a Motion, a Person or a Take.")
+    if mode == "smplify":
+        from lifting.body.smplify_fit import fit_smplify
+
+        return fit_smplify(source, keypoints, camera, model, prior)
+    return fit_motion(source, keypoints, camera, model, height, contacts, prior, config)
+
+
+def _fit_take(take, model, height, contacts, mode, prior, config, progress) -> Take:
+    lifted = [person for person in take.people if person.motion is not None]
+    if not lifted:
+        raise ValueError(f"nobody in the take {take.name!r} has a motion, expected at least one; lift it first.")
+    fitted, reports = {}, []
+    for person in progress(lifted, len(lifted), "fitting bodies") if progress else lifted:
+        tall = height if person is take.people[0] else None
+        fit = fit_body(person, camera=take.camera, body=model, height=tall, contacts=contacts, mode=mode, prior=prior,
+                       config=config)  # fmt: skip
+        fitted[person.id] = fit.motion
+        reports.append({"id": person.id, **fit.report})
+    people = tuple(_with_body(person, fitted.get(person.id)) for person in take.people)
+    about = {"name": model.name, "mode": mode, "people": reports}
+    return take.replace(people=people, metadata={**take.metadata, "body": about})
+
+
+def _with_body(person: Person, motion: BodyMotion | None) -> Person:
+    return person if motion is None else replace(person, body=motion)
+
+
+def fit_motion(
+    motion: Motion,
+    keypoints: Keypoints2D | None,
+    camera: Camera | None,
+    body: BodyModel,
+    height: float | None,
+    contacts: bool,
+    prior: PosePrior | None,
+    config: FitConfig,
+) -> BodyFit:
+    """Fits one person over the whole clip; arguments as of `fit_body`."""
+    began = time.perf_counter()
+    problem = pose_problem(body, observe(motion, keypoints, camera), height, prior, config)
+    solution = problem.solve(problem.start(), problem.terms(), config.wide)
+    problem = problem.reweighed(solution)
+    solution = problem.solve(solution.state, problem.terms(), config.narrow)
+    standing = None
+    if contacts:
+        standing = problem.standing(solution.state)
+        solution = problem.solve(solution.state, problem.terms() + problem.contact_terms(standing), config.narrow)
+    return describe_fit(motion, problem, solution, standing, time.perf_counter() - began)
+
+
+def pose_problem(
+    body: BodyModel, seen: Observations, height: float | None, prior: PosePrior | None, config: FitConfig
+) -> Problem:
+    """The problem of one person, with the priors of the package where the body has their joints."""
+    priors = load_priors()
+    if not set(priors.joints) <= set(body.joints):
+        return Problem(body, seen, height, None, prior, config)
+    return Problem(body, seen, height, priors, prior or priors.pose_prior(body), config)
+
+
+def take_meshes(take: Take, body: str | BodyModel | None = None, level: str = "full") -> list[SkinnedMesh]:
+    """The skinned meshes of everybody in a take who has a body, as plain arrays for export and view.
+
+    body: the model that was fitted; default: the embedded one of the name in the result. level: ``full`` or a preview's
+    name. Raises ValueError when nobody has a body, or the body is a user's own file and none is given.
+    """
+    bodies = [(person.id, person.body) for person in take.people if person.body is not None]
+    if not bodies:
+        raise ValueError(f"nobody in the take {take.name!r} has a body, expected at least one; run lift fit first.")
+    models: dict[str, BodyModel] = {}
+    for _, motion in bodies:
+        if motion.body not in models:
+            models[motion.body] = load_body(motion.body if body is None else body)
+    return [models[motion.body].skinned(motion, level, person_id) for person_id, motion in bodies]

@@ -1,0 +1,296 @@
+"""Gauss-Newton's normal equations of a whole clip: blocks per frame, couplings of neighbours, shared unknowns.
+
+The unknowns are D numbers per frame (rotation updates, joint after joint, then the trajectory) and G shared ones
+(shape, point offsets, focal length). A residual touches one to three consecutive frames and any shared unknown:
+
+    [A  B] [frame step ]     [J^T r]
+    [B' C] [shared step] = - [J_g^T r]     A block-banded (T D), B the border (T D, G), C (G, G).
+
+A is factorised once by a banded Cholesky, the shared unknowns by the Schur complement C - B' A^-1 B. The work grows
+linearly with the number of frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from lifting.body.banded import BandedCholesky
+
+_FLOOR = 1e-9  # least diagonal that damping scales with: unknowns that nothing observes stay where they are
+
+
+@dataclass(frozen=True)
+class GlobalLayout:
+    """Where the shared unknowns lie: `num_shape`, then 3 x `num_offsets` metres, then the log focal; 0 if not free."""
+
+    num_shape: int = 0
+    num_offsets: int = 0
+    num_focal: int = 0
+
+    @property
+    def size(self) -> int:
+        """The number G of shared unknowns."""
+        return self.num_shape + 3 * self.num_offsets + self.num_focal
+
+    @property
+    def shape(self) -> slice:
+        """Columns of the shape coefficients."""
+        return slice(0, self.num_shape)
+
+    @property
+    def offsets(self) -> slice:
+        """Columns of the offsets, three to a point."""
+        return slice(self.num_shape, self.num_shape + 3 * self.num_offsets)
+
+    @property
+    def focal(self) -> slice:
+        """Column of the log focal length."""
+        return slice(self.size - self.num_focal, self.size)
+
+    @property
+    def dense_columns(self) -> np.ndarray:
+        """Columns that many points depend on: shape and log focal."""
+        return np.r_[self.shape, self.focal].astype(int)
+
+    def jacobian(self, rows: tuple[int, ...], *, shape=None, offsets=None, focal=None) -> np.ndarray | None:
+        """Return the Jacobian (*rows, G) of residuals by the shared unknowns, None where none is free.
+
+        shape (*rows, S), offsets (*rows, 3 J) and focal (*rows, 1) are the parts; a part that is not free is ignored.
+        """
+        if self.size == 0:
+            return None
+        whole = np.zeros((*rows, self.size))
+        for columns, part in ((self.shape, shape), (self.offsets, offsets), (self.focal, focal)):
+            if part is not None and columns.stop > columns.start:
+                whole[..., columns] = part
+        return whole
+
+
+class NormalEquations:
+    """J^T J and J^T r of a clip with T frames, D unknowns per frame (a multiple of 3) and the shared ones of `layout`.
+
+    Rows are whitened by the caller: divided by their standard deviation, times the square root of a robust weight.
+    `layout` may be given as the number of shape coefficients. Every `add_` method accumulates.
+    """
+
+    def __init__(self, num_frames: int, frame_size: int, layout: GlobalLayout | int = 0):
+        if num_frames < 1 or frame_size < 3 or frame_size % 3:
+            raise ValueError(f"The system has {num_frames} frames of {frame_size} unknowns, expected at least one "
+                             "frame and a multiple of 3; pass 3 K + 3 unknowns.")
+        self.layout = GlobalLayout(layout) if isinstance(layout, (int, np.integer)) else layout
+        self.num_frames, self.frame_size, self.num_globals = num_frames, frame_size, self.layout.size
+        self.diagonal = np.zeros((num_frames, frame_size, frame_size))
+        self.border = np.zeros((num_frames, frame_size, self.num_globals))
+        self.corner = np.zeros((self.num_globals, self.num_globals))
+        self.gradient = np.zeros((num_frames, frame_size))
+        self.global_gradient = np.zeros(self.num_globals)
+        chains = frame_size // 3
+        self._couplings = {1: np.zeros((max(num_frames - 1, 0), chains, 3, 3)),
+                           2: np.zeros((max(num_frames - 2, 0), chains, 3, 3))}
+        self._factor: BandedCholesky | None = None
+
+    def clear(self) -> None:
+        """Set every number to zero and keep the memory, for the next linearisation."""
+        for array in (self.diagonal, self.border, self.corner, self.gradient, self.global_gradient):
+            array[...] = 0.0
+        for coupling in self._couplings.values():
+            coupling[...] = 0.0
+
+    def add_frames(self, jacobian, residual, global_jacobian=None, columns: slice = slice(None)) -> None:
+        """Add rows that touch one frame each: jacobian (T, m, d) by the frame's unknowns `columns`, residual (T, m)."""
+        self._add_rows([(jacobian, columns)], residual, global_jacobian)
+
+    def add_pairs(self, jacobian, next_jacobian, residual, global_jacobian=None, columns: slice = slice(None)) -> None:
+        """Add rows that touch frames t and t + 1: jacobians (T - 1, m, d) by each one's, residual (T - 1, m)."""
+        self._add_rows([(jacobian, columns), (next_jacobian, columns)], residual, global_jacobian)
+
+    def add_triples(self, jacobian, next_jacobian, second_jacobian, residual, global_jacobian=None,
+                    columns: slice = slice(None)) -> None:
+        """Add rows that touch frames t, t + 1 and t + 2: jacobians (T - 2, m, d), residual (T - 2, m).
+
+        These fill whole blocks two frames apart, which makes the factorisation twice as slow: use `add_chains` where
+        a joint couples with itself only.
+        """
+        jacobians = [(part, columns) for part in (jacobian, next_jacobian, second_jacobian)]
+        self._add_rows(jacobians, residual, global_jacobian)
+
+    def add_rows(self, frames: slice, rows: np.ndarray) -> None:
+        """Add rows of some consecutive frames by one product: rows (T', m, D + G - 3 J + 1) = [J | J_g | r] of each.
+
+        J_g holds the shared unknowns except the offsets, for which there is `add_offset_rows`.
+        """
+        size = self.frame_size
+        product = np.swapaxes(rows, 1, 2) @ rows
+        self.diagonal[frames] += product[:, :size, :size]
+        self.gradient[frames] += product[:, :size, -1]
+        if rows.shape[-1] > size + 1:
+            columns = self.layout.dense_columns
+            self.border[frames, :, columns] += product[:, :size, size:-1]
+            shared = product[:, size:-1, size:].sum(axis=0)
+            self.corner[np.ix_(columns, columns)] += shared[:, :-1]
+            self.global_gradient[columns] += shared[:, -1]
+
+    def add_offset_rows(self, frames: slice, rows: np.ndarray, by_offset: np.ndarray, offset_rows: np.ndarray) -> None:
+        """Add to rows given to `add_rows` how they depend on the offsets, each point's on one offset only.
+
+        rows (T', J, m, D + G - 3 J + 1) as there; by_offset (T', J, m, 3); offset_rows (J,) which offset, -1 for none.
+        """
+        size, columns = self.frame_size, self.layout.dense_columns
+        used = offset_rows >= 0
+        transposed = np.swapaxes(by_offset[:, used], -1, -2)
+        product, own = transposed @ rows[:, used], (transposed @ by_offset[:, used]).sum(axis=0)
+        for index, row in enumerate(offset_rows[used]):
+            place = self.layout.offsets.start + 3 * row + np.arange(3)
+            self.border[frames, :, place[0] : place[0] + 3] += np.swapaxes(product[:, index, :, :size], 1, 2)
+            shared = product[:, index, :, size:].sum(axis=0)
+            self.corner[np.ix_(place, columns)] += shared[:, :-1]
+            self.corner[np.ix_(columns, place)] += shared[:, :-1].T
+            self.corner[np.ix_(place, place)] += own[index]
+            self.global_gradient[place] += shared[:, -1]
+
+    def _add_rows(self, jacobians, residual, global_jacobian) -> None:
+        """Add rows that touch consecutive frames by the given (jacobian, columns), one for each frame."""
+        span = self.num_frames - len(jacobians) + 1
+        if span < 1:
+            return
+        for shift, (jacobian, columns) in enumerate(jacobians):
+            frames, transposed = slice(shift, shift + span), np.swapaxes(jacobian, 1, 2)
+            self.diagonal[frames, columns, columns] += transposed @ jacobian
+            self.gradient[frames, columns] += (transposed @ residual[..., None])[..., 0]
+            for distance, (later, later_columns) in enumerate(jacobians[shift + 1:], start=1):
+                block = self._whole_blocks(distance)[frames, columns, later_columns]
+                block += transposed @ later
+            if global_jacobian is not None:
+                self.border[frames, columns] += transposed @ global_jacobian
+        if global_jacobian is not None:
+            self.add_globals(global_jacobian.reshape(-1, self.num_globals), np.reshape(residual, -1))
+
+    def _whole_blocks(self, distance: int) -> np.ndarray:
+        """Return the coupling (T - distance, D, D) of frames `distance` apart, unpacked from 3x3 chains if needed."""
+        coupling = self._couplings[distance]
+        if coupling.ndim == 4:
+            whole = np.zeros((len(coupling), self.frame_size, self.frame_size))
+            _chains_of(whole)[...] += coupling
+            self._couplings[distance], self._factor = whole, None
+        return self._couplings[distance]
+
+    def add_chains(self, jacobians, residual, chains: slice = slice(None)) -> None:
+        """Add rows that touch the same triple of unknowns (one joint, or the trajectory) in 1 to 3 consecutive frames.
+
+        jacobians: one to three arrays (T - n + 1, c, 3, 3), for frames t, t + 1 and t + 2; residual (T - n + 1, c, 3);
+        `chains` says which triples, c of them: joint k is k, the trajectory the last one.
+        """
+        span = self.num_frames - len(jacobians) + 1
+        if span < 1:
+            return
+        for shift, jacobian in enumerate(jacobians):
+            frames = slice(shift, shift + span)
+            gradient = self.gradient.reshape(self.num_frames, -1, 3)
+            gradient[frames, chains] += np.einsum("tkij,tki->tkj", jacobian, residual)
+            _chains_of(self.diagonal)[frames, chains] += _transposed_product(jacobian, jacobian)
+            for distance, later in enumerate(jacobians[shift + 1:], start=1):
+                coupling = self._couplings[distance]
+                target = coupling if coupling.ndim == 4 else _chains_of(coupling)
+                target[frames, chains] += _transposed_product(jacobian, later)
+
+    def add_globals(self, jacobian, residual) -> None:
+        """Add rows that touch shared unknowns only: jacobian (m, G), residual (m,)."""
+        self.corner += jacobian.T @ jacobian
+        self.global_gradient += jacobian.T @ residual
+
+    def solve(self, damping: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        """Return the steps (T, D) and (G,) that solve the damped equations: the diagonal times 1 + `damping`.
+
+        Raises numpy.linalg.LinAlgError when the matrix is not positive definite; damp more then.
+        """
+        self._factorise(damping)
+        size = self.num_frames * self.frame_size
+        right = np.concatenate([self.border.reshape(size, -1), self.gradient.reshape(size, 1)], axis=1)
+        right = self._factor.solve_lower(right)
+        border, gradient = right[:, :-1], right[:, -1]
+        global_step = np.zeros(0)
+        if self.num_globals:
+            schur = cho_factor(self._schur(border, damping), lower=True)
+            global_step = -cho_solve(schur, self.global_gradient - border.T @ gradient)
+            gradient = gradient + border @ global_step
+        frame_step = -self._factor.solve_upper(gradient[:, None])
+        return frame_step.reshape(self.num_frames, self.frame_size), global_step
+
+    def _factorise(self, damping: float) -> None:
+        """Factorise the frames' part A with its diagonal raised."""
+        coupled = [coupling.ndim == 3 for coupling in self._couplings.values()]
+        width = 3 * self.frame_size - 1 if coupled[1] else 2 * self.frame_size + 2
+        if self._factor is None:
+            self._factor = BandedCholesky(self.num_frames, self.frame_size, width)
+        self._factor.fill(self.diagonal, self._couplings[1], self._couplings[2])
+        if not self._factor.factorise(damping * self._scale().reshape(-1) + _FLOOR):
+            raise np.linalg.LinAlgError("The normal equations are not positive definite; damp them more.")
+
+    def _scale(self) -> np.ndarray:
+        """Return the diagonal (T, D) that damping scales with (Marquardt's)."""
+        return np.maximum(np.einsum("tii->ti", self.diagonal), _FLOOR)
+
+    def _schur(self, reduced_border: np.ndarray, damping: float) -> np.ndarray:
+        """Return C - B' A^-1 B with C's diagonal raised, from L^-1 B (T D, G)."""
+        schur = self.corner - reduced_border.T @ reduced_border
+        schur[np.diag_indices_from(schur)] += damping * np.maximum(np.diag(self.corner), _FLOOR) + _FLOOR
+        return schur
+
+    def predicted_decrease(self, frame_step, global_step, damping: float) -> float:
+        """Return by how much the quadratic model falls along the step that `solve(damping)` gave."""
+        slope = np.vdot(self.gradient, frame_step) + self.global_gradient @ global_step
+        length = np.vdot(self._scale(), frame_step**2)
+        length += np.maximum(np.diag(self.corner), _FLOOR) @ global_step**2
+        return float(0.5 * damping * length - 0.5 * slope)
+
+    def marginal_covariances(self, global_information: np.ndarray | None = None) -> np.ndarray:
+        """Return the diagonal blocks (T, D, D) of the whole inverse, the shared unknowns' doubt included.
+
+        `global_information` (G, G) replaces this system's own knowledge of the shared unknowns, where other windows of
+        the clip add to it. Raises numpy.linalg.LinAlgError when the matrix is not positive definite.
+        """
+        self._factorise(0.0)
+        blocks = self._factor.inverse_blocks()
+        if self.num_globals:
+            border = self._factor.solve_lower(self.border.reshape(-1, self.num_globals))
+            if global_information is None:
+                global_information = self._schur(border, 0.0)
+            root = np.linalg.inv(np.linalg.cholesky(global_information))
+            spread = self._factor.solve_upper(border @ root.T).reshape(self.border.shape)
+            blocks += spread @ np.swapaxes(spread, 1, 2)
+        return blocks
+
+    def global_information(self) -> np.ndarray:
+        """Return the information (G, G) on the shared unknowns with the frames eliminated (the Schur complement)."""
+        self._factorise(0.0)
+        return self._schur(self._factor.solve_lower(self.border.reshape(-1, self.num_globals)), 0.0)
+
+    def dense(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the whole matrix (T D + G, T D + G) and gradient (T D + G,), for checks on small systems."""
+        frames, size = self.num_frames, self.frame_size
+        matrix = np.zeros((frames, size, frames, size))
+        index = np.arange(frames)
+        matrix[index, :, index] = self.diagonal
+        for distance in (1, 2):
+            block = self._whole_blocks(distance)
+            matrix[index[:-distance], :, index[distance:]] = block
+            matrix[index[distance:], :, index[:-distance]] = np.swapaxes(block, 1, 2)
+        border = self.border.reshape(frames * size, -1)
+        matrix = np.block([[matrix.reshape(frames * size, -1), border], [border.T, self.corner]])
+        return matrix, np.concatenate([self.gradient.reshape(-1), self.global_gradient])
+
+
+def _chains_of(blocks: np.ndarray) -> np.ndarray:
+    """Return the writable view (T, D / 3, 3, 3) of the 3x3 blocks on the diagonals of blocks (T, D, D)."""
+    frame, row, column = blocks.strides
+    chains = blocks.shape[1] // 3
+    shape, strides = (len(blocks), chains, 3, 3), (frame, 3 * (row + column), row, column)
+    return np.lib.stride_tricks.as_strided(blocks, shape, strides)
+
+
+def _transposed_product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return first^T second for small matrices (..., 3, 3)."""
+    return np.einsum("...ki,...kj->...ij", first, second)

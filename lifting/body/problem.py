@@ -1,0 +1,161 @@
+"""One person's fit as an optimisation problem: which terms hold the body to its evidence, and how strong they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from lifting.body.capsules import SelfIntersection
+from lifting.body.contact_terms import contact_terms
+from lifting.body.energy import State
+from lifting.body.evidence import Observations, noise_factor
+from lifting.body.initial import initial_state
+from lifting.body.limits import JointLimits
+from lifting.body.model import BodyModel
+from lifting.body.point_terms import Points2D, Points3D
+from lifting.body.points import PointSet
+from lifting.body.prior_terms import OffsetPrior, PosePriorTerm, ShapePrior, StaturePrior
+from lifting.body.priors import BodyPriors, PosePrior
+from lifting.body.smoothness import RotationSmoothness, TranslationSmoothness
+from lifting.body.solver import Solution, solve, solve_chunked
+from lifting.contacts import clearances, contact_probabilities, foot_points
+from lifting.ground import Ground, estimate_ground
+
+FEET_LAYOUTS = ("coco17_feet", "h36m17")
+WORLD_FLOOR = Ground(np.array([0.0, 0.0, 1.0]), 0.0, source="world frame")
+# Angular accelerations relative to the trunk's, by part of the joint's name: from the free motion capture.
+AGILE = {"shoulder": 2.0, "elbow": 1.5, "wrist": 3.0, "hip": 1.5, "knee": 1.5, "ankle": 2.0, "foot": 3.0, "head": 1.5}
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Strengths of the energy's terms. Deviations are of the Gaussians that the terms stand for.
+
+    rotation_acceleration: rad/s^2, and what it is multiplied by for the joints of `agile`; translation_acceleration:
+    m/s^2. pose_memory: seconds that a pose lasts, so that the prior of a clip counts once per pose and not once per
+    frame. offset: metres between a detector's point and the body's. height: metres, of a stature that is given.
+    wide, narrow: robust scales in deviations, in the order in which they are used. chunk, overlap: frames.
+    """
+
+    rotation_acceleration: float = 40.0
+    agile: Mapping[str, float] = field(default_factory=lambda: AGILE)
+    translation_acceleration: float = 4.0
+    pose_memory: float = 0.5
+    offset: float = 0.02
+    height: float = 0.005
+    robust: float = 3.0
+    wide: tuple[float, ...] = (10.0, 3.0)
+    narrow: tuple[float, ...] = (1.0,)
+    iterations: int = 6
+    chunk: int = 600
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """Feet on the floor: names (F,), probability (T, F) and the floor in the motion's frame."""
+
+    names: tuple[str, ...]
+    probability: np.ndarray
+    ground: Ground
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One person's evidence and body: what the stages of the fit share."""
+
+    body: BodyModel
+    seen: Observations
+    height: float | None
+    priors: BodyPriors | None
+    prior: PosePrior | None
+    config: FitConfig
+
+    def start(self) -> State:
+        """The closed-form start."""
+        weights = 1.0 / self.seen.sigma**2
+        weights = np.where(np.isfinite(self.seen.joints).all(-1), weights / weights.max(), 0.0)
+        state = initial_state(self.body, self.seen.skeleton, self.seen.joints, weights, self.height, self.prior)
+        return replace(state, offsets=np.zeros((self.num_offsets, 3)))
+
+    @property
+    def num_offsets(self) -> int:
+        """Free offsets: one for each 2D point."""
+        return 0 if self.seen.pixels is None else self.seen.pixels.shape[1]
+
+    def terms(self) -> list:
+        """The energy without contacts."""
+        seen, config, fps = self.seen, self.config, self.seen.fps
+        terms = [self.joint_term(), ShapePrior(self.body.shape_sigma), RotationSmoothness(fps, self._agility()),
+                 TranslationSmoothness(fps, config.translation_acceleration)]  # fmt: skip
+        if seen.pixels is not None:
+            terms += [self.pixel_term(), OffsetPrior(config.offset)]
+        if self.prior is not None:
+            terms.append(PosePriorTerm(self.prior, 1.0 / max(config.pose_memory * fps, 1.0)))
+        if self.height is not None:
+            terms.append(StaturePrior(self.body, self.height, config.height))
+        return terms
+
+    def joint_term(self) -> Points3D:
+        """The term of the 3D joints."""
+        points = self.body.point_set(self.seen.skeleton)
+        return Points3D(points, self.seen.joints, self.seen.sigma, self.config.robust)
+
+    def pixel_term(self) -> Points2D:
+        """The term of the 2D points, each with a free offset."""
+        seen = self.seen
+        points = self.body.point_set(seen.keypoint_skeleton)
+        rows = np.arange(points.num_points)
+        return Points2D(points, seen.pixels, seen.sigma_px, self.config.robust, rows, seen.camera)
+
+    def _agility(self) -> np.ndarray:
+        """Deviation (K,) of the joints' angular accelerations, rad/s^2."""
+        factors = [next((f for part, f in self.config.agile.items() if part in name), 1.0) for name in self.body.joints]
+        return self.config.rotation_acceleration * np.array(factors)
+
+    def solve(self, state: State, terms: list, scales: tuple[float, ...]) -> Solution:
+        """Minimises the energy of some terms, robust scales multiplied by one factor after the other."""
+        free = ("shape", "offsets") if self.num_offsets else ("shape",)
+        config = self.config
+        method = solve_chunked if len(self.seen) > config.chunk else solve
+        return method(terms, state, body=self.body, robust_factors=scales, max_iterations=config.iterations, free=free)
+
+    def reweighed(self, solution: Solution) -> Problem:
+        """The same with deviations of the evidence as the residuals of a solution show them."""
+        state, seen = solution.state, self.seen
+        kinematics = self.body.kinematics(state.rotations, state.trajectory, state.shape)
+        joints = noise_factor(self.joint_term().residuals(state, kinematics), seen.sigma, seen.fps)
+        pixels = None
+        if seen.pixels is not None:
+            pixels = noise_factor(self.pixel_term().residuals(state, kinematics), seen.sigma_px, seen.fps)
+        return replace(self, seen=seen.rescaled(joints, pixels))
+
+    def standing(self, state: State) -> Standing:
+        """Which feet stand where, judged by the fitted body."""
+        kinematics = self.body.kinematics(state.rotations, state.trajectory, state.shape)
+        names, points = self.feet()
+        feet = points.evaluate(kinematics, state.shape)
+        heights = clearances(names)
+        if self.seen.frame == "world":
+            ground = WORLD_FLOOR
+        else:
+            joints = self.body.point_set("h36m17").evaluate(kinematics, state.shape)
+            ground = estimate_ground(joints, "h36m17", self.seen.fps, feet=feet, clearance=heights)
+        probability = contact_probabilities(feet - heights[:, None] * ground.up, self.seen.fps, up=ground.up)
+        return Standing(names, probability, ground)
+
+    def feet(self) -> tuple[tuple[str, ...], PointSet]:
+        """The body's points that can stand: names (F,) and the points."""
+        layout = next(layout for layout in FEET_LAYOUTS if layout in self.body.layouts)
+        points = self.body.point_set(layout)
+        names = foot_points(layout)
+        return names, points.subset([points.names.index(name) for name in names])
+
+    def contact_terms(self, standing: Standing) -> list:
+        """Floor, slip, penetration, joint limits and limbs inside each other."""
+        names, points = self.feet()
+        terms = list(contact_terms(points, standing.probability, standing.ground, self.seen.fps, clearances(names)))
+        if self.priors is not None:
+            terms.append(JointLimits.from_priors(self.priors, self.body))
+        return [*terms, SelfIntersection(self.body)]

@@ -1,0 +1,248 @@
+"""Levenberg-Marquardt over a whole clip: all frames, the shape and the camera's focal length at once.
+
+Each iteration linearises the terms, solves the block-banded normal equations by one Cholesky factorisation and moves
+the state on its manifold. Robust terms start with a wide scale that narrows stage by stage (graduated non-convexity:
+Blake and Zisserman, "Visual reconstruction", 1987; Yang et al., RA-L 2020), so that gross errors lose their pull only
+once the rest of the clip has found its place. Damping follows K. Madsen, H. B. Nielsen, O. Tingleff, "Methods for
+non-linear least squares problems", 2004, section 3.2. The same input gives the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lifting.body.energy import FREE, State, Term
+from lifting.body.normal_equations import NormalEquations
+from lifting.body.windows import Window, consensus, shared_priors, shared_values, split, with_shared_values
+
+if TYPE_CHECKING:
+    from lifting.body.model import BodyModel
+
+ROBUST_FACTORS = (8.0, 3.0, 1.0)
+STAGE_TOLERANCE = 0.05  # relative fall of the cost below which a stage that is not the last is left
+_FIRST_DAMPING = 1e-4
+_MOST_DAMPING = 1e10
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Where the solver stopped.
+
+    state; cost of the energy with the final robust scales; costs by term name; iterations: accepted and rejected steps
+    together; converged: whether the last step changed the cost by less than the tolerance; history: the cost before
+    each stage's first step and after every accepted one, per stage (of the last
+    window); windows: those of a clip solved in chunks.
+    """
+
+    body: BodyModel
+    terms: tuple[Term, ...]
+    state: State
+    cost: float
+    costs: dict[str, float]
+    iterations: int
+    converged: bool
+    free: tuple[str, ...] = FREE
+    history: tuple[tuple[float, ...], ...] = ()
+    windows: tuple[Window, ...] = ()
+
+    @cached_property
+    def system(self) -> NormalEquations:
+        """The undamped normal equations of the whole clip at the solution; large for long clips."""
+        return linearise(self.body, self.terms, self.state, self.free)
+
+    def marginal_covariances(self) -> np.ndarray:
+        """Return the covariance (T, D, D) of each frame's unknowns (rotation vectors in rad, trajectory in metres).
+
+        The inverse of the Gauss-Newton matrix: right where the residuals' deviations are, for small residuals.
+        Raises numpy.linalg.LinAlgError when something is neither observed nor held by a prior.
+        """
+        if len(self.windows) < 2:
+            return self.system.marginal_covariances()
+        layout = self.state.layout(self.free)
+        information = None
+        if layout.size:
+            parts = [self._system_of(window).global_information() for window in self.windows]
+            information = sum(parts) - (len(parts) - 1) * shared_priors(self.terms, self.state, layout).corner
+        blocks = [self._system_of(window).marginal_covariances(information)[window.core] for window in self.windows]
+        return np.concatenate(blocks)
+
+    def _system_of(self, window: Window) -> NormalEquations:
+        """Return the normal equations of the frames of one window."""
+        terms = [term.sliced(window.frames) for term in self.terms]
+        return linearise(self.body, terms, self.state.sliced(window.frames), self.free)
+
+
+def linearise(body: BodyModel, terms: Sequence[Term], state: State, free: Sequence[str] = FREE,
+              system: NormalEquations | None = None) -> NormalEquations:
+    """Return the normal equations of the terms at a state; `system` may be given to use its memory again."""
+    if system is None:
+        system = NormalEquations(state.num_frames, state.frame_size, state.layout(free))
+    else:
+        system.clear()
+    kinematics = body.kinematics(state.rotations, state.trajectory, state.shape)
+    for term in terms:
+        term.add_to(system, state, kinematics)
+    return system
+
+
+def evaluate(body: BodyModel, terms: Sequence[Term], state: State) -> dict[str, float]:
+    """Return the cost of each term at a state, by name; terms of one name are summed."""
+    kinematics = body.kinematics(state.rotations, state.trajectory, state.shape)
+    costs: dict[str, float] = {}
+    for term in terms:
+        costs[term.name] = costs.get(term.name, 0.0) + term.cost(state, kinematics)
+    return costs
+
+
+def solve(terms: Sequence[Term], state: State, *, body: BodyModel, max_iterations: int = 20,
+          robust_factors: Sequence[float] = ROBUST_FACTORS, tolerance: float = 1e-4, free: Sequence[str] = FREE,
+          progress: Callable[[int, float], None] | None = None) -> Solution:
+    """Minimise the sum of the terms from `state`.
+
+    max_iterations bounds the steps of all stages together, rejected ones included. robust_factors multiply the terms'
+    robust scales, one stage to each; the last should be 1. A stage ends when a step lowers the cost by less than
+    `tolerance` of it (by less than 5 % in stages before the last). free: which shared unknowns move. progress is called
+    with the number of steps and the cost. Raises ValueError for a start that is not finite or for unknown names in
+    `free`.
+    """
+    search = _Search(body, tuple(terms), state, tuple(free), progress)
+    with _one_blas_thread():
+        for index, factor in enumerate(robust_factors):
+            last = index == len(robust_factors) - 1
+            search.run_stage(factor, tolerance if last else max(tolerance, STAGE_TOLERANCE),
+                             max_iterations - (len(robust_factors) - 1 - index))
+        return search.solution()
+
+
+def solve_chunked(terms: Sequence[Term], state: State, *, body: BodyModel, chunk: int = 512, overlap: int = 64,
+                  max_iterations: int = 20, robust_factors: Sequence[float] = ROBUST_FACTORS, tolerance: float = 1e-4,
+                  free: Sequence[str] = FREE, progress: Callable[[int, float], None] | None = None) -> Solution:
+    """Minimise like `solve`, for long clips: windows of about `chunk` frames, shared unknowns brought to agreement.
+
+    Memory is bounded by the window, time grows linearly. The result is `solve`'s within a millimetre, for windows that
+    are long against the smoothness (a second at either side does). Arguments and errors are `solve`'s, and ValueError
+    unless 0 <= overlap < chunk.
+    """
+    windows = split(state.num_frames, chunk, overlap)
+    options = dict(body=body, max_iterations=max_iterations, tolerance=tolerance, progress=progress)
+    if len(windows) == 1:
+        return solve(terms, state, robust_factors=robust_factors, free=free, **options)
+    cut = [([term.sliced(window.frames) for term in terms], window) for window in windows]
+    states, steps, values, information = [], 0, [], []
+    layout = state.layout(free)
+    for parts, window in cut:
+        solution = solve(parts, state.sliced(window.frames), robust_factors=robust_factors, free=free, **options)
+        states.append(solution.state)
+        steps += solution.iterations
+        if layout.size:
+            values.append(shared_values(solution.state, layout))
+            information.append(solution.system.global_information())
+    if layout.size:
+        at = np.mean(values, axis=0)
+        priors = shared_priors(terms, with_shared_values(states[0], layout, at), layout)
+        shared, _ = consensus(values, information, priors, at)
+        states = [with_shared_values(part, layout, shared) for part in states]
+    solutions = [solve(parts, start, robust_factors=robust_factors[-1:], free=(), **options)
+                 for (parts, _), start in zip(cut, states, strict=True)]
+    return _joined(terms, solutions, windows, body, tuple(free), steps)
+
+
+def _joined(terms, solutions, windows, body, free, steps) -> Solution:
+    """Return the windows' cores as the solution of the whole clip."""
+    cores = [solution.state.sliced(window.core) for solution, window in zip(solutions, windows, strict=True)]
+    state = replace(cores[0], rotations=np.concatenate([core.rotations for core in cores]),
+                    trajectory=np.concatenate([core.trajectory for core in cores]))
+    costs = evaluate(body, terms, state)
+    return Solution(body, tuple(terms), state, sum(costs.values()), costs,
+                    steps + sum(solution.iterations for solution in solutions),
+                    all(solution.converged for solution in solutions), free, solutions[-1].history, windows)
+
+
+def _one_blas_thread() -> AbstractContextManager:
+    """Return a context in which BLAS uses one thread, where threadpoolctl is installed.
+
+    The matrices here are small: a second thread gains nothing, and waits for a processor that others use.
+    """
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return nullcontext()
+    return threadpool_limits(limits=1, user_api="blas")
+
+
+class _Search:
+    """The state of one Levenberg-Marquardt search, carried through its stages."""
+
+    def __init__(self, body, terms, state, free, progress):
+        self.body, self.original_terms, self.state, self.free, self.progress = body, terms, state, free, progress
+        self.terms = terms
+        self.layout = state.layout(free)
+        self.system: NormalEquations | None = None
+        self.damping, self.growth = _FIRST_DAMPING, 2.0
+        self.iterations, self.converged = 0, False
+        self.history: list[tuple[float, ...]] = []
+
+    def run_stage(self, factor: float, tolerance: float, max_iterations: int) -> None:
+        """Take steps with the robust scales times `factor` until the cost settles or `max_iterations` is reached."""
+        self.terms = tuple(term.annealed(factor) for term in self.original_terms)
+        cost = self._cost(self.state)
+        if not np.isfinite(cost):
+            raise ValueError("The energy at the start is not finite, expected a start without NaN; fill its gaps.")
+        costs, self.converged = [cost], False
+        while self.iterations < max_iterations and not self.converged:
+            new_cost = self._step(cost)
+            costs.append(new_cost)
+            self.converged = cost - new_cost <= tolerance * abs(cost) + 1e-12
+            cost = new_cost
+        self.history.append(tuple(costs))
+
+    def _step(self, cost: float) -> float:
+        """Linearise, then raise the damping until a step lowers the cost; return the cost then reached."""
+        self.system = linearise(self.body, self.terms, self.state, self.free, self.system)
+        while self.damping < _MOST_DAMPING:
+            self.iterations += 1
+            candidate, predicted = self._candidate()
+            new_cost = np.inf if candidate is None else self._cost(candidate)
+            if new_cost <= cost:
+                self._accept(candidate, (cost - new_cost) / max(predicted, 1e-300))
+                self._report(new_cost)
+                return new_cost
+            self.damping *= self.growth
+            self.growth *= 2.0
+        self.damping, self.growth = _FIRST_DAMPING, 2.0
+        return cost
+
+    def _candidate(self) -> tuple[State | None, float]:
+        """Return the state after the damped step, None where there is none, and the cost's predicted fall."""
+        try:
+            step, global_step = self.system.solve(self.damping)
+        except np.linalg.LinAlgError:
+            return None, 0.0
+        if not (np.isfinite(step).all() and np.isfinite(global_step).all()):
+            return None, 0.0
+        predicted = self.system.predicted_decrease(step, global_step, self.damping)
+        return self.state.retract(step, global_step, self.layout), predicted
+
+    def _accept(self, candidate: State, gain: float) -> None:
+        self.state = candidate
+        self.damping = max(self.damping * max(1 / 10, 1 - (2 * min(gain, 1.0) - 1) ** 3), 1e-12)
+        self.growth = 2.0
+
+    def _cost(self, state: State) -> float:
+        kinematics = self.body.kinematics(state.rotations, state.trajectory, state.shape)
+        return sum(term.cost(state, kinematics) for term in self.terms)
+
+    def _report(self, cost: float) -> None:
+        if self.progress is not None:
+            self.progress(self.iterations, cost)
+
+    def solution(self) -> Solution:
+        costs = evaluate(self.body, self.original_terms, self.state)
+        return Solution(self.body, self.original_terms, self.state, sum(costs.values()), costs, self.iterations,
+                        self.converged, self.free, tuple(self.history))

@@ -1,0 +1,203 @@
+"""The files a run writes: which, where, and each whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lifting import export
+from lifting.evidence import Progress
+from lifting.export import BODY_FORMATS, FORMATS, format_of, suffix_of
+from lifting.files import atomic_write, check_writable
+from lifting.motion import Take
+
+if TYPE_CHECKING:
+    from lifting.body import BodyModel
+    from lifting.meshes import SkinnedMesh
+
+RUNS = Path("runs")
+VIDEO_SUFFIX = ".mp4"
+RESULT, BODY_RESULT, BODY_SCENE = "result.npz", "body.npz", "body.glb"
+OVERLAY_VERTICES = 1000  # at least, of the meshes in an overlay: at its size nobody sees more
+
+
+@contextmanager
+def no_empty_folders(paths: Iterable[str | Path]) -> Iterator[None]:
+    """Takes away the folders made for ``paths`` when the work in the block fails and leaves them empty."""
+    missing = {folder for path in paths for folder in Path(path).absolute().parents if not folder.exists()}
+    try:
+        yield
+    except BaseException:
+        for folder in sorted(missing, key=lambda folder: len(folder.parts), reverse=True):
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def plan_outputs(
+    output: Sequence[str | Path], *sources: str | Path | None, bodies: bool = False
+) -> list[Path]:
+    """The files to write, after checking that each suffix is known, each place writable and no source overwritten.
+
+    bodies: whether bodies will be there for the formats that hold them.
+    """
+    paths = [Path(path) for path in output]
+    for path in paths:
+        suffix = VIDEO_SUFFIX if path.suffix.lower() == VIDEO_SUFFIX else suffix_of(path)
+        if not suffix:
+            known = ", ".join((*FORMATS, *(BODY_FORMATS if bodies else ()), VIDEO_SUFFIX))
+            raise ValueError(f"got the output '{path.name}' with the suffix '{path.suffix}', expected one of {known}")
+        if suffix in BODY_FORMATS and not bodies:
+            raise ValueError(f"the output '{path.name}' would hold a body and none is fitted; add --mesh (mesh=True)")
+        if any(source is not None and _same_file(path, Path(source)) for source in sources):
+            raise ValueError(f"the output '{path}' is the input itself; choose another name")
+    for path in paths:
+        check_writable(path)
+    return paths
+
+
+def default_outputs(video: str | Path | None, keypoints: str | Path | None, mesh: bool = False) -> list[Path]:
+    """What ``lift run`` writes without ``--output``, in ``runs/NAME/``: the result, the overlay and the bodies' scene.
+
+    The overlay needs a `video`, the scene a `mesh`.
+    """
+    source = Path(video or keypoints).resolve()
+    name = f"{source.parent.name}-{source.stem}" if source.name == RESULT else source.stem  # runs/clip/result.npz
+    names = [RESULT, *([f"overlay{VIDEO_SUFFIX}"] if video is not None else []), *([BODY_SCENE] if mesh else [])]
+    return [_run_folder(name) / file for file in names]
+
+
+def default_fit_outputs(result: str | Path) -> list[Path]:
+    """What ``lift fit`` writes without ``--output``: the result with bodies and their scene, in ``runs/NAME/``.
+
+    NAME is the run's for a ``runs/NAME/result.npz``, so that both lie side by side.
+    """
+    source = Path(result).resolve()
+    names = {RESULT: source.parent.name, BODY_RESULT: f"{source.parent.name}-{source.stem}"}
+    name = names.get(source.name, source.stem)
+    return [_run_folder(name) / BODY_RESULT, _run_folder(name) / BODY_SCENE]
+
+
+def _run_folder(name: str) -> Path:
+    return RUNS / (name.strip(". ") or "clip")
+
+
+def save(
+    take: Take,
+    path: str | PathLike,
+    *,
+    meshes: Iterable[SkinnedMesh] | None = None,
+    body: str | Path | BodyModel | None = None,
+) -> Path:
+    """Write a take in the format of the suffix, whole or not at all; returns the path.
+
+    Args:
+        take: the take.
+        path: the file. ``.bvh`` and ``.amass.npz`` hold one person: the others go to ``NAME.person2.bvh`` beside it;
+            ``.obj`` and ``.ply`` hold the frame whose number is in the name: ``clip.120.obj``.
+        meshes: the bodies for the formats that hold them, where they are not to be made from the take's own.
+        body: the body model those are made with, where its name in the take is not enough: a file of the SMPL family.
+
+    Raises ValueError for an unknown suffix or a take without the bodies the format needs, and OSError for an unwritable
+    place.
+    """
+    needed = meshes is None and isinstance(take, Take) and format_of(path).needs_bodies
+    return export.save(take, path, meshes=body_meshes(take, body) if needed else meshes or ())
+
+
+def body_meshes(take: Take, body: str | Path | BodyModel | None = None, level: str = "full") -> list[SkinnedMesh]:
+    """The meshes of the people who have a fitted body; without such people nothing is imported or loaded."""
+    if all(person.body is None for person in take.people):
+        return []
+    from lifting.body.fit import take_meshes
+
+    return take_meshes(take, body, level)
+
+
+def write_outputs(
+    take: Take,
+    outputs: Sequence[Path],
+    video: str | Path | None,
+    start: float | None,
+    end: float | None,
+    progress: Progress,
+    report: str | Path | None = None,
+    body: BodyModel | None = None,
+) -> None:
+    """Writes every output; each appears whole or not at all, videos last so that an interrupt keeps the others.
+
+    body: the model of the take's bodies, if it has any.
+    """
+    videos = [path for path in outputs if path.suffix.lower() == VIDEO_SUFFIX]
+    files = [path for path in outputs if path not in videos]
+    meshes = body_meshes(take, body) if any(format_of(path).needs_bodies for path in files) else ()
+    for path in files:
+        export.save(take, path, meshes=meshes)
+    if report is not None:
+        write_report(take, Path(report))
+    for path in videos:
+        _write_overlay(take, path, video, start, end, progress, body_meshes(take, body, _overlay_level(body)))
+
+
+def _overlay_level(body: BodyModel | None) -> str:
+    """The name of the body's coarsest mesh that still looks smooth in an overlay."""
+    sizes = {} if body is None else {name: len(preview.vertex_ids) for name, preview in body.previews.items()}
+    return min((name for name, size in sizes.items() if size >= OVERLAY_VERTICES), key=sizes.get, default="full")
+
+
+def _write_overlay(
+    take: Take,
+    path: Path,
+    video: str | Path | None,
+    start: float | None,
+    end: float | None,
+    progress: Progress,
+    meshes: Sequence[SkinnedMesh],
+) -> None:
+    from lifting.video import open_video
+    from lifting.view.overlay import write_overlay
+
+    if video is None:
+        width, height = take.image_size
+        blank = np.full((height, width, 3), 24, np.uint8)
+        frames = ((time, blank) for time in progress(take.times, len(take), "drawing"))
+        write_overlay(take, frames, path, meshes=meshes)
+        return
+    images_rate = take.fps if Path(video).is_dir() else None  # a video file brings its own
+    with open_video(video, start, end, images_rate) as reader:
+        frames = ((frame.time_seconds, frame.rgb) for frame in reader)
+        last = take.times[-1] + 0.5 / take.fps
+        kept = _until(frames, last)
+        write_overlay(take, progress(kept, len(take), "drawing"), path, meshes=meshes)
+
+
+def _until(frames: Iterable[tuple[float, np.ndarray]], last: float) -> Iterator[tuple[float, np.ndarray]]:
+    """Frames up to ``last`` seconds: an interrupted run draws only what it read."""
+    for time, rgb in frames:
+        if time > last:
+            return
+        yield time, rgb
+
+
+def write_report(take: Take, path: Path) -> None:
+    """The take's report as JSON: people, confidence, repairs, camera, what was assumed, warnings."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(report_of(take), indent=2).encode())
+
+
+def report_of(take: Take) -> dict:
+    """The take's report: plain JSON-able facts."""
+    return {
+        "name": take.name, "frames": len(take), "fps": take.fps, "image_size": list(take.image_size),
+        "assumed": list(take.assumed), **take.metadata,
+    }  # fmt: skip
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    return path.exists() and other.exists() and path.samefile(other)

@@ -1,0 +1,217 @@
+"""Bodies in the pipeline: fitted after lifting or to an earlier result, written in every format; the fit is faked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filmed_walker import KnownDetector, filmed, write_video
+from fitted_walker import QuickFit, walking_take
+
+import lift
+from lifting import outputs, pipeline
+from lifting.body import fit as body_fit
+from lifting.body import load_body
+from lifting.detectors.files import write_keypoints
+from lifting.export import load
+from lifting.pipeline import fit_result, run_video
+
+pytest.importorskip("av")
+BODY_FILES = ["walk.bvh", "walk.glb", "walk.3.obj", "walk.3.ply", "walk.amass.npz"]
+
+
+@pytest.fixture
+def fit(monkeypatch):
+    """The fake, in place."""
+    fake = QuickFit()
+    monkeypatch.setattr(body_fit, "fit_body", fake)
+    return fake
+
+
+@pytest.fixture
+def points(tmp_path):
+    return write_keypoints(tmp_path / "points.npz", filmed(20))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    from lifting.video import open_video
+
+    with open_video(path) as reader:
+        return [frame.rgb for frame in reader]
+
+
+# ---- run_video
+
+
+def test_run_with_mesh_writes_bodies_in_every_format(tmp_path, tiny_lifter, fit):
+    video = write_video(tmp_path / "walk.mp4", 5)
+    wanted = [tmp_path / "out" / name for name in ("walk.npz", "walk.json", "walk.h5", "over.mp4", *BODY_FILES)]
+    take = run_video(video, detector=KnownDetector(filmed(5)), output=wanted, lifter=tiny_lifter, mesh=True, height=1.8,
+                     report=tmp_path / "out" / "report.json")  # fmt: skip
+    assert names(tmp_path / "out") == sorted(["report.json", *(path.name for path in wanted)])
+    assert fit.options["body"] == "lite" and fit.options["height"] == 1.8
+    for suffix in ("npz", "json", "h5"):
+        assert load(tmp_path / "out" / f"walk.{suffix}").people[0].body == take.people[0].body
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["body"]["people"][0]["stature_m"] == 1.754 and report["people"][0]["id"] == take.people[0].id
+
+
+def test_overlay_of_a_run_with_mesh_shows_it(tmp_path, tiny_lifter, fit):
+    video = write_video(tmp_path / "walk.mp4", 4)
+    options = dict(detector=KnownDetector(filmed(4)), lifter=tiny_lifter)
+    run_video(video, **options, output=tmp_path / "bones.mp4")
+    run_video(video, **options, output=tmp_path / "mesh.mp4", mesh=True)
+    bones, mesh = frames_of(tmp_path / "bones.mp4"), frames_of(tmp_path / "mesh.mp4")
+    assert len(bones) == len(mesh) == 4
+    assert (np.abs(bones[2].astype(int) - mesh[2]).sum(-1) > 60).mean() > 0.01
+
+
+def test_the_overlay_takes_a_coarse_mesh_and_files_the_full_one(tmp_path, fit, monkeypatch):
+    levels = []
+    whole = body_fit.take_meshes
+
+    def counted(take, body, level):
+        meshes = whole(take, body, level)
+        levels.append(meshes[0].num_vertices)
+        return meshes
+
+    monkeypatch.setattr(body_fit, "take_meshes", counted)
+    fit_result(walking_take(3), output=[tmp_path / "a.glb", tmp_path / "a.bvh", tmp_path / "a.mp4"])
+    assert levels[0] == load_body("lite").num_vertices and 1000 <= levels[1] < 2000 and len(levels) == 2
+
+
+def test_run_without_mesh_imports_no_body(points, tiny_lifter, tmp_path, monkeypatch):
+    def loaded():
+        return [name for name in sys.modules if name.startswith("lifting.body")]
+
+    for name in loaded():
+        monkeypatch.delitem(sys.modules, name)
+    run_video(keypoints=points, output=[tmp_path / "o.npz", tmp_path / "o.mp4"], lifter=tiny_lifter)
+    assert loaded() == [] and names(tmp_path) == ["o.mp4", "o.npz", "points.npz"]
+
+
+def test_wrong_wishes_for_bodies_show_before_anything_is_done(tmp_path, points, fit):
+    video = write_video(tmp_path / "walk.mp4", 2, size=(64, 48))
+    before = names(tmp_path)
+    never = KnownDetector(filmed(2), stop_at=0)  # detecting would raise KeyboardInterrupt
+    for options, problem in (
+        (dict(output=tmp_path / "new" / "o.glb"), "'o.glb' would hold a body and none is fitted; add --mesh"),
+        (dict(body="lite"), "got a body but no mesh"),
+        (dict(mesh=True, body="octopus"), "octopus"),
+        (dict(mesh=True, body=tmp_path / "none.pkl"), "none.pkl"),
+        (dict(mesh=True, output=tmp_path / "o.fbx"), r"expected one of \.npz, .*\.glb, .*\.amass\.npz, \.mp4"),
+        (dict(mesh=True, output=tmp_path / "walk.mp4"), "is the input itself"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=problem):
+            run_video(video, detector=never, **options)
+    assert names(tmp_path) == before and not fit.options
+
+
+def test_default_outputs_with_mesh():
+    assert [path.name for path in pipeline.default_outputs("walk.mp4", None, mesh=True)] == [
+        "result.npz", "overlay.mp4", "body.glb"]  # fmt: skip
+    assert [path.name for path in pipeline.default_outputs(None, "k.json", mesh=True)] == ["result.npz", "body.glb"]
+
+
+# ---- fit_result
+
+
+def test_a_result_gets_bodies(tmp_path, fit):
+    take = walking_take(8, people=2)
+    for name in ("walk.npz", "walk.json", "walk.h5"):
+        lift.save(take, tmp_path / name)
+        fitted = fit_result(tmp_path / name, output=tmp_path / "out" / name, mode="whole", contacts=False, height=1.7)
+        assert fit.options == {"body": "lite", "height": 1.7, "mode": "whole", "prior": None, "contacts": False,
+                               "progress": None}  # fmt: skip
+        assert load(tmp_path / "out" / name) == fitted
+        assert all(person.body is not None for person in fitted.people)
+        assert fitted.replace(people=take.people, metadata=take.metadata) == take
+        assert load(tmp_path / name) == take  # the input is as it was
+
+
+def test_a_take_gets_bodies_without_any_file(fit):
+    assert fit_result(walking_take(4)).people[0].body.body == "lite"
+
+
+def test_the_input_is_never_overwritten(tmp_path, fit):
+    path = lift.save(walking_take(4), tmp_path / "walk.npz")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="is the input itself"):
+        fit_result(path, output=[tmp_path / "o.glb", tmp_path / "." / "walk.npz"])
+    assert path.read_bytes() == before and names(tmp_path) == ["walk.npz"]
+
+
+@pytest.mark.parametrize(
+    ("source", "folder"),
+    [("runs/clip/result.npz", "clip"), ("mine.json", "mine"), ("runs/clip/body.npz", "clip-body"), ("...npz", "clip")],
+)
+def test_default_places_of_a_fit(tmp_path, monkeypatch, source, folder):
+    monkeypatch.chdir(tmp_path)
+    expected = [Path("runs") / folder / name for name in ("body.npz", "body.glb")]
+    assert pipeline.default_fit_outputs(source) == expected
+    assert Path(source).resolve() not in [path.resolve() for path in expected]
+
+
+def test_overlay_of_a_fit_with_and_without_its_video(tmp_path, fit):
+    video = write_video(tmp_path / "walk.mp4", 8)
+    late = walking_take(8).replace(times=np.arange(8) / 25 + 0.08)  # a result of --start 0.08
+    fit_result(late, output=tmp_path / "over.mp4", video=video)
+    fit_result(late, output=tmp_path / "dark.mp4")
+    over, dark = frames_of(tmp_path / "over.mp4"), frames_of(tmp_path / "dark.mp4")
+    assert len(over) == 6 and len(dark) == 8
+    assert over[0][5, 5].max() != dark[0][5, 5].max()
+
+
+def test_what_cannot_be_fitted_is_refused_in_a_sentence(tmp_path, fit):
+    path = lift.save(walking_take(3, lifted=False), tmp_path / "points.npz")
+    with pytest.raises(ValueError, match="nobody in 'walk' has a 3D motion"):
+        fit_result(path, output=tmp_path / "o.npz")
+    for source, options, problem in (
+        (tmp_path / "none.npz", {}, "no file"),
+        (walking_take(3), dict(height=175), "height"),
+        (walking_take(3), dict(video=tmp_path / "none.mp4", output=tmp_path / "o.mp4"), "none.mp4"),
+        (walking_take(3), dict(output=tmp_path / "o.fbx"), "suffix '.fbx'"),
+        (walking_take(3), dict(body="octopus"), "octopus"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=problem):
+            fit_result(source, **options)
+    assert names(tmp_path) == ["points.npz"]
+
+
+# ---- saving
+
+
+def test_save_makes_the_meshes_itself(tmp_path, fit):
+    take = fit_result(walking_take(4))
+    for name in BODY_FILES:
+        assert lift.save(take, tmp_path / name) == tmp_path / name
+    assert names(tmp_path) == sorted(BODY_FILES)
+    again = lift.save(take, tmp_path / "given.glb", meshes=outputs.body_meshes(take))
+    assert len(again.read_bytes()) == pytest.approx(len((tmp_path / "walk.glb").read_bytes()), rel=0.01)
+
+
+def test_save_of_a_take_without_bodies_says_what_to_do(tmp_path):
+    with pytest.raises(ValueError, match="lift fit|--mesh"):
+        lift.save(walking_take(2), tmp_path / "o.glb")
+    assert outputs.body_meshes(walking_take(2)) == [] and names(tmp_path) == []
+
+
+def test_the_real_fit_goes_through(tmp_path):
+    """Not faked: the body's points lie where the walker was seen, and the report has what the summary prints."""
+    from lifting.cli import fit_summary
+
+    fitted = fit_result(walking_take(12), output=[tmp_path / "o.npz", tmp_path / "o.glb"], report=tmp_path / "r.json")
+    (person,) = fitted.people
+    motion = person.body
+    points = load_body("lite").points("coco17", motion.rotations, motion.trajectory, motion.shape)
+    away = np.linalg.norm(fitted.camera.project(points) - person.keypoints.xy, axis=-1)[:, 5:]  # without the face
+    assert np.median(away) < 15  # of a walker 270 pixels tall
+    assert "body of person 1: stature 1." in fit_summary(fitted, [])
+    assert load(tmp_path / "o.npz") == fitted
