@@ -6,7 +6,7 @@ redistributed and loads in milliseconds. It is a linear reduction of anny (code 
 1.  104 bones become 22 joints with the names and parents of SMPL's first 22. Skin weights of merged bones are summed,
     which is exact for every pose in which merged bones do not move against each other.
 2.  1500 people are drawn from anny's own distribution of phenotypes (calibrated to the statistics of the WHO), both
-    sexes, ages 18 to 80 (children: 3 to 17), and 300 more are held out.
+    sexes, ages 18 to 80 (children: 2 to 17), and 300 more are held out.
 3.  Principal components of vertices and joints together give ten directions, scaled so that coefficients have unit
     standard deviation. Mesh and directions are exactly mirror symmetric.
 4.  Keypoints are convex combinations of vertices and joint centres (anny's own for COCO); H36M-17 is approximate here
@@ -18,7 +18,7 @@ environment of its own because anny is needed to build the body only, not to use
     python3 -m venv venv_anny && venv_anny/bin/pip install torch==2.13.0 anny==0.6.2 scipy h5py click
     venv_anny/bin/python -m experiments.build_body
     venv_anny/bin/python -m experiments.fit_body_regressors
-    venv_anny/bin/python -m experiments.build_body --name children --ages 3 17 --fitted-on lite
+    venv_anny/bin/python -m experiments.build_body --name children --ages 2 17 --fitted-on lite
 
 Only anny's default rig and topology are used; its "smpl" and "smplx" topologies are not free and never touched.
 

@@ -2,7 +2,7 @@
 
 Every piece of motion of the val subjects (05, 09, 10) that has original rotations is cut into windows; each is worn by
 a random adult of the embedded body and seen by one camera. What a fit is given is made from that truth: joints in the
-layout ``h36m17`` and 2D points in the layout ``coco17_feet``, exact or disturbed in one of the ways of `DISTURB`.
+layout ``h36m17`` and 2D points in the default detector's layout, exact or disturbed in one of the ways of `DISTURB`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ SEED = 20261121
 SUBJECTS = ("05", "09", "10")
 FPS = 50.0
 CAMERA = Camera((1145.0, 1145.0), (500.0, 500.0), (1000, 1000))  # Human3.6M's, as in the prototype
+DETECTOR_LAYOUT = "mediapipe33"
 SHAPE_LIMIT = 2.0  # standard deviations
 CORRELATION = 0.5  # seconds between the knots of smooth errors
 
@@ -34,8 +35,8 @@ CORRELATION = 0.5  # seconds between the knots of smooth errors
 class Truth:
     """One window of true motion of a body in camera axes, and the points that are measured on it.
 
-    body_motion: the truth. joints: exact h36m17 points, (T, 17, 3) metres, absolute. points: exact coco17_feet points,
-    (T, 23, 3) metres, absolute. up, floor: the floor, up . x = floor, in camera axes.
+    body_motion: the truth. joints: exact h36m17 points, (T, 17, 3) metres, absolute. points: exact points of the
+    detector's layout, (T, P, 3) metres, absolute. up, floor: the floor, up . x = floor, in camera axes.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Truth:
     body_motion: BodyMotion
     joints: np.ndarray
     points: np.ndarray
+    layout: str
     up: np.ndarray
     floor: float
 
@@ -75,8 +77,8 @@ def read_windows(
                 yield f"{name}@{start}", group["rotvec"][window] * scale, np.asarray(group["trans"][window], np.float64)
 
 
-def place(name: str, body: BodyModel, rotvec: np.ndarray, path: np.ndarray) -> Truth:
-    """Dresses a window of mocap in a random adult and puts it before a camera."""
+def place(name: str, body: BodyModel, rotvec: np.ndarray, path: np.ndarray, layout: str = DETECTOR_LAYOUT) -> Truth:
+    """Dresses a window of mocap in a random adult and puts it before a camera; `layout`: of the 2D points."""
     rng = np.random.default_rng([SEED, zlib.crc32(name.encode())])
     shape = np.clip(rng.normal(0, 1, body.num_shape), -SHAPE_LIMIT, SHAPE_LIMIT) * body.shape_sigma
     rotations = rotvec_to_matrix(body_rotations_from_mocap(body, rotvec))
@@ -98,8 +100,8 @@ def place(name: str, body: BodyModel, rotvec: np.ndarray, path: np.ndarray) -> T
     shift[2] += max(0.0, 2.0 - nearest)
     up = turn @ np.array([0.0, 1.0, 0.0])
     motion = BodyMotion(matrix_to_rotvec(rotations), trajectory, shape, body.name, FPS)
-    points = {layout: body.points(layout, rotations, trajectory, shape) for layout in ("h36m17", "coco17_feet")}
-    return Truth(name, body, motion, points["h36m17"], points["coco17_feet"], up, float(floor + up @ shift))
+    joints, points = (body.points(points_of, rotations, trajectory, shape) for points_of in ("h36m17", layout))
+    return Truth(name, body, motion, joints, points, layout, up, float(floor + up @ shift))
 
 
 def smooth_noise(shape: tuple[int, ...], seconds: float, rng: np.random.Generator) -> np.ndarray:
@@ -119,7 +121,7 @@ def evidence(truth: Truth, kind: str, use_2d: bool = True) -> Evidence:
     root = joints[:, 0]
     filled = np.where(np.isfinite(root), root, np.nan)
     motion = Motion(joints - filled[:, None], filled, sigma, "h36m17", FPS)
-    keypoints = Keypoints2D(pixels, None, "coco17_feet", CAMERA.image_size, FPS) if use_2d else None
+    keypoints = Keypoints2D(pixels, None, truth.layout, CAMERA.image_size, FPS) if use_2d else None
     return Evidence(motion, keypoints)
 
 
@@ -135,11 +137,11 @@ def _white(truth: Truth, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
 
 
 def _correlated(truth: Truth, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A lift's errors: 48 mm in the mean, half constant, the rest changing over half seconds; 2D as `_white`."""
+    """A lift's errors: 30 mm on every axis, 48 mm in the mean, changing over half seconds; 2D as `_white`."""
     shape = truth.joints.shape
-    error = 0.021 * rng.standard_normal((1, *shape[1:])) + 0.021 * smooth_noise(shape, CORRELATION, rng)
+    error = 0.030 * smooth_noise(shape, CORRELATION, rng)
     pixels = CAMERA.project(truth.points) + rng.normal(0, 1.5, truth.points.shape[:2] + (2,))
-    return truth.joints + error, pixels, np.full(shape[:2], RADIUS * 0.0297)
+    return truth.joints + error, pixels, np.full(shape[:2], RADIUS * 0.030)
 
 
 def _gross(truth: Truth, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from scipy import sparse
 from experiments.body_keypoints import convex_weights, thin_row
 from experiments.build_body import bone_owners, order_vertices
 from lifting.body.body_file import BODIES, load_body
-from lifting.body.phenotypes import mesh_volume
+from lifting.body.phenotypes import mesh_volume, shape_from_description
 from lifting.body.retarget import (
     OFFSETS_KEY,
     body_rotations_from_mocap,
@@ -108,6 +108,15 @@ def test_all_meshes_are_closed_and_face_outwards(body):
 def test_previews_have_the_promised_sizes(body):
     sizes = {level: len(preview.vertex_ids) for level, preview in body.previews.items()}
     assert 1000 <= sizes["1k"] <= 1300 and 450 <= sizes["500"] <= 650
+
+
+def test_the_children_s_body_has_the_same_mesh_and_points(body):
+    children = load_body(BODIES["lite"].with_name("body_children.npz"))
+    assert children.joints == body.joints and np.array_equal(children.faces, body.faces)
+    assert (children.regressors["h36m17"] != body.regressors["h36m17"]).nnz == 0
+    np.testing.assert_array_equal(mocap_rest_offsets(children), mocap_rest_offsets(body))
+    toddler, teenager = (children.stature(shape_from_description(children, age=age)) for age in (3, 16))
+    assert 0.85 < toddler < 1.05 and 1.55 < teenager < 1.80
 
 
 def test_adults_come_out_of_the_shape_space(body):

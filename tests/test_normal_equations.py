@@ -90,7 +90,10 @@ def test_marginal_covariances_are_blocks_of_the_inverse(frames, shared, pairs, t
     np.testing.assert_allclose(system.marginal_covariances(), expected, atol=1e-8)
     if shared:
         information = np.linalg.inv(inverse[frames * SIZE:, frames * SIZE:])
-        np.testing.assert_allclose(system.global_information(), information, rtol=1e-6, atol=1e-7)
+        matrix, reduced = system.global_equations()
+        np.testing.assert_allclose(matrix, information, rtol=1e-6, atol=1e-7)
+        step = -inverse @ system.dense()[1]
+        np.testing.assert_allclose(-np.linalg.solve(matrix, reduced), step[frames * SIZE:], atol=1e-7)
 
 
 def test_augmented_rows_equal_separate_ones():

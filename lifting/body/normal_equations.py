@@ -263,10 +263,12 @@ class NormalEquations:
             blocks += spread @ np.swapaxes(spread, 1, 2)
         return blocks
 
-    def global_information(self) -> np.ndarray:
-        """Return the information (G, G) on the shared unknowns with the frames eliminated (the Schur complement)."""
+    def global_equations(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return matrix (G, G) and gradient (G,) of the shared unknowns after the frames are eliminated (Schur)."""
         self._factorise(0.0)
-        return self._schur(self._factor.solve_lower(self.border.reshape(-1, self.num_globals)), 0.0)
+        right = np.concatenate([self.border.reshape(-1, self.num_globals), self.gradient.reshape(-1, 1)], axis=1)
+        reduced = self._factor.solve_lower(right)
+        return self._schur(reduced[:, :-1], 0.0), self.global_gradient - reduced[:, :-1].T @ reduced[:, -1]
 
     def dense(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the whole matrix (T D + G, T D + G) and gradient (T D + G,), for checks on small systems."""

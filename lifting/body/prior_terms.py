@@ -14,8 +14,6 @@ from lifting.body.so3 import twist_angle
 if TYPE_CHECKING:
     from lifting.body.model import BodyModel
 
-_STEP = 1e-4  # of a shape coefficient, for the slope of the stature, which is linear in pieces
-
 
 @dataclass(frozen=True, eq=False)
 class PosePriorTerm(FixedTerm):
@@ -124,9 +122,12 @@ class StaturePrior(_GlobalTerm):
         return np.array([self.body.stature(state.shape) - self.height])
 
     def _linearised(self, state: State) -> tuple[np.ndarray, np.ndarray]:
-        here = self.body.stature(state.shape)
-        slope = [self.body.stature(state.shape + step) - here for step in _STEP * np.eye(len(state.shape))]
-        return np.array([here - self.height]) / self.sigma, np.array([slope]) / (_STEP * self.sigma)
+        axis = "xyz".index(self.body.up[-1])
+        directions = self.body.shape_directions[:, axis]
+        heights = self.body.template[:, axis] + directions @ state.shape
+        top, bottom = heights.argmax(), heights.argmin()  # the stature is linear as long as these stay
+        apart = heights[top] - heights[bottom] - self.height
+        return np.array([apart]) / self.sigma, (directions[top] - directions[bottom])[None] / self.sigma
 
 
 @dataclass(frozen=True, eq=False)

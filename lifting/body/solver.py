@@ -10,7 +10,6 @@ non-linear least squares problems", 2004, section 3.2. The same input gives the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ import numpy as np
 
 from lifting.body.energy import FREE, State, Term
 from lifting.body.normal_equations import NormalEquations
+from lifting.body.threads import one_blas_thread
 from lifting.body.windows import Window, consensus, shared_priors, shared_values, split, with_shared_values
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ROBUST_FACTORS = (8.0, 3.0, 1.0)
 STAGE_TOLERANCE = 0.05  # relative fall of the cost below which a stage that is not the last is left
+ROUGH_TOLERANCE = 1e-3  # of windows before they agree on the shared unknowns; they are solved once more
 _FIRST_DAMPING = 1e-4
 _MOST_DAMPING = 1e10
 
@@ -36,8 +37,8 @@ class Solution:
 
     state; cost of the energy with the final robust scales; costs by term name; iterations: accepted and rejected steps
     together; converged: whether the last step changed the cost by less than the tolerance; history: the cost before
-    each stage's first step and after every accepted one, per stage (of the last
-    window); windows: those of a clip solved in chunks.
+    each stage's first step and after every accepted one, per stage (of the last window); windows: those of a clip
+    solved in chunks.
     """
 
     body: BodyModel
@@ -62,12 +63,15 @@ class Solution:
         The inverse of the Gauss-Newton matrix: right where the residuals' deviations are, for small residuals.
         Raises numpy.linalg.LinAlgError when something is neither observed nor held by a prior.
         """
-        if len(self.windows) < 2:
-            return self.system.marginal_covariances()
+        with one_blas_thread():
+            return self.system.marginal_covariances() if len(self.windows) < 2 else self._windowed_covariances()
+
+    def _windowed_covariances(self) -> np.ndarray:
+        """Return `marginal_covariances` window by window, with the knowledge of all about the shared unknowns."""
         layout = self.state.layout(self.free)
         information = None
         if layout.size:
-            parts = [self._system_of(window).global_information() for window in self.windows]
+            parts = [self._system_of(window).global_equations()[0] for window in self.windows]
             information = sum(parts) - (len(parts) - 1) * shared_priors(self.terms, self.state, layout).corner
         blocks = [self._system_of(window).marginal_covariances(information)[window.core] for window in self.windows]
         return np.concatenate(blocks)
@@ -112,7 +116,7 @@ def solve(terms: Sequence[Term], state: State, *, body: BodyModel, max_iteration
     `free`.
     """
     search = _Search(body, tuple(terms), state, tuple(free), progress)
-    with _one_blas_thread():
+    with one_blas_thread():
         for index, factor in enumerate(robust_factors):
             last = index == len(robust_factors) - 1
             search.run_stage(factor, tolerance if last else max(tolerance, STAGE_TOLERANCE),
@@ -133,20 +137,22 @@ def solve_chunked(terms: Sequence[Term], state: State, *, body: BodyModel, chunk
     options = dict(body=body, max_iterations=max_iterations, tolerance=tolerance, progress=progress)
     if len(windows) == 1:
         return solve(terms, state, robust_factors=robust_factors, free=free, **options)
+    rough = dict(options, tolerance=max(tolerance, ROUGH_TOLERANCE))
     cut = [([term.sliced(window.frames) for term in terms], window) for window in windows]
-    states, steps, values, information = [], 0, [], []
+    states, steps, values, equations = [], 0, [], []
     layout = state.layout(free)
     for parts, window in cut:
-        solution = solve(parts, state.sliced(window.frames), robust_factors=robust_factors, free=free, **options)
+        solution = solve(parts, state.sliced(window.frames), robust_factors=robust_factors, free=free, **rough)
         states.append(solution.state)
         steps += solution.iterations
         if layout.size:
             values.append(shared_values(solution.state, layout))
-            information.append(solution.system.global_information())
+            with one_blas_thread():
+                equations.append(solution.system.global_equations())
     if layout.size:
         at = np.mean(values, axis=0)
         priors = shared_priors(terms, with_shared_values(states[0], layout, at), layout)
-        shared, _ = consensus(values, information, priors, at)
+        shared = consensus(values, equations, priors, at)
         states = [with_shared_values(part, layout, shared) for part in states]
     solutions = [solve(parts, start, robust_factors=robust_factors[-1:], free=(), **options)
                  for (parts, _), start in zip(cut, states, strict=True)]
@@ -162,18 +168,6 @@ def _joined(terms, solutions, windows, body, free, steps) -> Solution:
     return Solution(body, tuple(terms), state, sum(costs.values()), costs,
                     steps + sum(solution.iterations for solution in solutions),
                     all(solution.converged for solution in solutions), free, solutions[-1].history, windows)
-
-
-def _one_blas_thread() -> AbstractContextManager:
-    """Return a context in which BLAS uses one thread, where threadpoolctl is installed.
-
-    The matrices here are small: a second thread gains nothing, and waits for a processor that others use.
-    """
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        return nullcontext()
-    return threadpool_limits(limits=1, user_api="blas")
 
 
 class _Search:

@@ -1,7 +1,7 @@
 """The terms of the fit's energy in torch: the same numbers as the numpy terms, differentiable, on any device.
 
-`torch_cost` reads the fields of a numpy term, so that targets, deviations and robust scales exist once. It works on any
-leading axes before the frames: rotations (..., T, K, 3, 3), shape (..., 1, S) against T frames.
+`whitened` reads the fields of a numpy term, so that targets, deviations and robust scales exist once. A state may hold
+one clip, rotations (T, K, 3, 3), or N of them: (N, T, K, 3, 3), shape (N, 1, S), offsets (N, J, 3), log_focal (N,).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from lifting.body.prior_terms import FocalPrior, OffsetPrior, PosePriorTerm, Sha
 from lifting.body.projection import NEAR
 from lifting.body.smoothness import RotationSmoothness, TranslationSmoothness
 from lifting.body.torch_model import PosedBones, TorchBody
-from lifting.cameras import _square_radius_limit
+from lifting.cameras import Camera, _square_radius_limit
 
 
 @dataclass(frozen=True)
 class TorchState:
-    """A state with its kinematics in torch: `bones` of `body`, offsets (J, 3), log_focal ()."""
+    """A state with its kinematics in torch: `bones` of `body`, offsets (J, 3), log_focal (); or a batch of them."""
 
     body: TorchBody
     bones: PosedBones
@@ -34,7 +34,7 @@ class TorchState:
 
     @property
     def trajectory(self) -> Tensor:
-        """(T, 3) metres, position of joint 0."""
+        """(..., T, 3) metres, position of joint 0."""
         return self.bones.joints[..., 0, :]
 
     def tensor(self, array) -> Tensor:
@@ -45,45 +45,59 @@ class TorchState:
 UserTerm = Callable[[TorchState], Tensor]
 
 
-@singledispatch
 def torch_cost(term: Term, state: TorchState) -> Tensor:
-    """Return a term's cost, a scalar tensor. Raises ValueError for a term that has no form in torch."""
+    """Return a term's cost: a scalar, or (N,) for a batch. Raises ValueError for a term that has no form in torch."""
+    residual = whitened(term, state)
+    return robust_cost(term, residual).flatten(state.trajectory.dim() - 2).sum(dim=-1)
+
+
+def robust_cost(term: Term, residual: Tensor) -> Tensor:
+    """Return 0.5 rho(|r|^2) of whitened residuals (..., axes), one value to each row."""
+    square = (residual * residual).sum(dim=-1)
+    limit = squared_scale(term, residual)
+    return 0.5 * (square if limit is None else limit * square / (limit + square))
+
+
+def squared_scale(term: Term, residual: Tensor) -> float | None:
+    """Return the square of a term's robust scale for residuals (..., axes); None for least squares."""
+    scale = getattr(term, "robust", None)
+    return None if scale is None else scale**2 * residual.shape[-1]
+
+
+@singledispatch
+def whitened(term: Term, state: TorchState) -> Tensor:
+    """Return a term's whitened residuals (..., rows, axes): the robust cost is of the length along the last axis.
+
+    Terms of single frames have (T, rows, axes). Raises ValueError for a term that has no form in torch.
+    """
     raise ValueError(f"The term {term.name!r} has no form in torch, expected one of the base terms; pass it as a "
                      "function in user_terms.")
 
 
-@torch_cost.register
+@whitened.register
 def _(term: Points3D, state: TorchState) -> Tensor:
-    return _point_cost(term, state, _points(term, state))
+    return (_points(term, state) - state.tensor(term.filled_target)) * state.tensor(term.inverse_sigma)[..., None]
 
 
-@torch_cost.register
+@whitened.register
 def _(term: Points2D, state: TorchState) -> Tensor:
-    return _point_cost(term, state, project(_points(term, state), term.camera, state))
+    pixels = project(_points(term, state), term.camera, state)
+    return (pixels - state.tensor(term.filled_target)) * state.tensor(term.inverse_sigma)[..., None]
 
 
 def _points(term: Points3D | Points2D, state: TorchState) -> Tensor:
     """Return a term's points (T, J, 3) in metres with their offsets."""
     points = state.body.points(term.points, state.bones)
-    if term.offset_rows is None or not len(state.offsets):
+    if term.offset_rows is None or not state.offsets.shape[-2]:
         return points
     moved = np.flatnonzero(term.offset_rows >= 0)
     turned = state.bones.global_rotations[..., term.points.anchor_bones[moved], :, :]
-    shift = torch.zeros_like(points)
-    shift[..., moved, :] = (turned @ state.offsets[term.offset_rows[moved], :, None])[..., 0]
-    return points + shift
+    offsets = state.offsets[..., term.offset_rows[moved], :].unsqueeze(-3)
+    place = state.tensor(np.eye(term.points.num_points)[:, moved])
+    return points + place @ (turned @ offsets[..., None])[..., 0]
 
 
-def _point_cost(term: Points3D | Points2D, state: TorchState, predicted: Tensor) -> Tensor:
-    whitened = (predicted - state.tensor(term.filled_target)) * state.tensor(term.inverse_sigma)[..., None]
-    square = (whitened * whitened).sum(dim=-1)
-    if term.robust is None:
-        return 0.5 * square.sum()
-    limit = term.robust**2 * predicted.shape[-1]
-    return 0.5 * (limit * square / (limit + square)).sum()
-
-
-def project(points: Tensor, camera, state: TorchState) -> Tensor:
+def project(points: Tensor, camera: Camera, state: TorchState) -> Tensor:
     """Project points (T, J, 3) to pixels (T, J, 2) as `lifting.body.projection.project` does."""
     rotation, translation = state.tensor(camera.rotation), state.tensor(camera.translation)
     rotation = rotation if rotation.dim() == 2 else rotation[:, None]
@@ -93,7 +107,8 @@ def project(points: Tensor, camera, state: TorchState) -> Tensor:
     flat = points[..., :2] * (1.0 / safe - (points[..., 2:] - safe) / safe.detach() ** 2)
     if camera.distortion.any():
         flat = _distort(flat, camera.distortion.tolist(), _square_radius_limit(camera.distortion))
-    return flat * state.tensor(camera.focal) * state.log_focal.exp() + state.tensor(camera.center)
+    focal = state.tensor(camera.focal) * state.log_focal.exp()[..., None, None, None]
+    return flat * focal + state.tensor(camera.center)
 
 
 def _distort(flat: Tensor, distortion: list[float], limit: float) -> Tensor:
@@ -107,61 +122,60 @@ def _distort(flat: Tensor, distortion: list[float], limit: float) -> Tensor:
     return flat * radial[..., None] + torch.stack(shift, dim=-1)
 
 
-@torch_cost.register
+@whitened.register
 def _(term: RotationSmoothness, state: TorchState) -> Tensor:
     rotations = state.bones.rotations
     turns = matrix_to_rotvec(rotations[..., :-1, :, :, :].transpose(-1, -2) @ rotations[..., 1:, :, :, :])
-    whitened = (turns[..., 1:, :, :] - turns[..., :-1, :, :]) * term.fps**2 / state.tensor(term.sigma)[..., None]
-    return 0.5 * (whitened * whitened).sum()
+    return (turns[..., 1:, :, :] - turns[..., :-1, :, :]) * term.fps**2 / state.tensor(term.sigma)[..., None]
 
 
-@torch_cost.register
+@whitened.register
 def _(term: TranslationSmoothness, state: TorchState) -> Tensor:
-    whitened = state.trajectory.diff(n=2, dim=-2) * term.fps**2 / state.tensor(term.sigma)
-    return 0.5 * (whitened * whitened).sum()
+    return (state.trajectory.diff(n=2, dim=-2) * term.fps**2 / state.tensor(term.sigma))[..., None, :]
 
 
-@torch_cost.register
+@whitened.register
 def _(term: PosePriorTerm, state: TorchState) -> Tensor:
     prior = term.prior
     local = state.bones.rotations[..., prior.columns, :, :]
     features = matrix_to_rotvec(state.tensor(prior.before) @ local @ state.tensor(prior.after)).flatten(-2)
     apart = features[..., None, :] - state.tensor(prior.means)
     residual = (state.tensor(prior.whiteners) @ apart[..., None])[..., 0]
-    costs = 0.5 * (residual * residual).sum(dim=-1) + state.tensor(prior.constants)
-    return term.weight * costs.amin(dim=-1).sum()
+    constant = (2 * state.tensor(prior.constants)).sqrt().expand(residual.shape[:-1])[..., None]
+    residual = torch.cat([residual, constant], dim=-1)  # what choosing a component costs, as one more residual
+    best = (residual * residual).sum(dim=-1).argmin(dim=-1)[..., None, None]
+    chosen = residual.gather(-2, best.expand(*best.shape[:-1], residual.shape[-1])).transpose(-1, -2)
+    return term.weight**0.5 * chosen
 
 
-@torch_cost.register
+@whitened.register
 def _(term: TwistPrior, state: TorchState) -> Tensor:
     quat = matrix_to_quat(state.bones.rotations)
     along = (quat[..., 1:] * state.tensor(term.axes)).sum(dim=-1)
-    whitened = 2 * torch.atan2(along, quat[..., 0]) / state.tensor(term.sigma)
-    return 0.5 * (whitened * whitened).sum()
+    return (2 * torch.atan2(along, quat[..., 0]) / state.tensor(term.sigma))[..., None]
 
 
-@torch_cost.register
+@whitened.register
 def _(term: ShapePrior, state: TorchState) -> Tensor:
-    return 0.5 * (state.bones.shape / state.tensor(term.sigma)).square().sum()
+    return (state.bones.shape / state.tensor(term.sigma))[..., None]
 
 
-@torch_cost.register
+@whitened.register
 def _(term: StaturePrior, state: TorchState) -> Tensor:
     axis = "xyz".index(term.body.up[-1])
     heights = state.body.template[:, axis] + state.bones.shape @ state.body.shape_directions[:, axis].T
-    stature = heights.amax(dim=-1) - heights.amin(dim=-1)
-    return 0.5 * ((stature - term.height) / term.sigma).square().sum()
+    stature = heights.max(dim=-1).values - heights.min(dim=-1).values
+    return ((stature - state.tensor(term.height)) / term.sigma)[..., None, None]
 
 
-@torch_cost.register
+@whitened.register
 def _(term: OffsetPrior, state: TorchState) -> Tensor:
-    sigma = state.tensor(np.broadcast_to(term.sigma, len(state.offsets)))
-    return 0.5 * (state.offsets / sigma[:, None]).square().sum()
+    return state.offsets / state.tensor(np.broadcast_to(term.sigma, state.offsets.shape[-2]))[:, None]
 
 
-@torch_cost.register
+@whitened.register
 def _(term: FocalPrior, state: TorchState) -> Tensor:
-    return 0.5 * (state.log_focal / term.sigma).square()
+    return (state.log_focal / term.sigma)[..., None, None]
 
 
 def matrix_to_quat(matrix: Tensor) -> Tensor:

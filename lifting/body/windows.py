@@ -78,15 +78,14 @@ def shared_priors(terms, state: State, layout: GlobalLayout) -> NormalEquations:
     return system
 
 
-def consensus(values: Sequence[np.ndarray], information: Sequence[np.ndarray], priors: NormalEquations,
-              at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the shared unknowns (G,) that suit all windows, and the information (G, G) on them.
+def consensus(values: Sequence[np.ndarray], equations: Sequence[tuple[np.ndarray, np.ndarray]],
+              priors: NormalEquations, at: np.ndarray) -> np.ndarray:
+    """Return the shared unknowns (G,) that minimise the sum of the windows' energies.
 
-    values, information: each window's estimate and Schur complement; priors: `shared_priors`, linearised where the
-    shared unknowns are `at` (G,). They take part in every window and are counted once.
+    values, equations: each window's estimate and its `NormalEquations.global_equations`; priors: `shared_priors`,
+    linearised where the shared unknowns are `at` (G,). They take part in every window and are counted once.
     """
     surplus = len(values) - 1
-    whole = sum(information) - surplus * priors.corner
-    right = sum(part @ value for part, value in zip(information, values, strict=True))
-    right = right + surplus * (priors.global_gradient - priors.corner @ at)
-    return np.linalg.solve(whole, right), whole
+    whole = sum(matrix for matrix, _ in equations) - surplus * priors.corner
+    right = sum(matrix @ value - gradient for (matrix, gradient), value in zip(equations, values, strict=True))
+    return np.linalg.solve(whole, right + surplus * (priors.global_gradient - priors.corner @ at))
