@@ -118,11 +118,17 @@ def evidence(truth: Truth, kind: str, use_2d: bool = True) -> Evidence:
     """Joints and 2D points of a truth, disturbed in the way `DISTURB` names."""
     rng = np.random.default_rng([SEED, zlib.crc32(f"{truth.name} {kind}".encode())])
     joints, pixels, sigma = DISTURB[kind](truth, rng)
-    root = joints[:, 0]
-    filled = np.where(np.isfinite(root), root, np.nan)
-    motion = Motion(joints - filled[:, None], filled, sigma, "h36m17", FPS)
+    # The trajectory only carries the joints: it must not take a whole frame away where the root alone is missing.
+    carrier = bridged(joints[:, 0])
+    motion = Motion(joints - carrier[:, None], carrier, sigma, "h36m17", FPS)
     keypoints = Keypoints2D(pixels, None, truth.layout, CAMERA.image_size, FPS) if use_2d else None
     return Evidence(motion, keypoints)
+
+
+def bridged(path: np.ndarray) -> np.ndarray:
+    """A path (T, 3) with straight lines over its missing frames."""
+    frames, seen = np.arange(len(path)), np.isfinite(path).all(-1)
+    return np.stack([np.interp(frames, frames[seen], axis[seen]) for axis in path.T], axis=-1)
 
 
 def _exact(truth: Truth, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, None]:

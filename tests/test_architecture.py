@@ -24,7 +24,7 @@ ALLOWED = {
     **dict.fromkeys(BESIDE_CORE, OWN),
     "contacts": CORE,
     "ground": CORE | {"contacts"},
-    "body": OWN | {"anatomy", "contacts", "ground", "resampling"},
+    "body": OWN | {"anatomy", "cleaning", "contacts", "ground", "resampling"},
     "view": OWN | {"video"},
     "datasets": OWN | {"anatomy"},
     "models": OWN | {"anatomy", "checkpoints", "datasets"},

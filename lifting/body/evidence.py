@@ -36,6 +36,7 @@ class Observations:
             metres, standard deviation on each axis.
         keypoint_skeleton, pixels (T, P, 2), sigma_px (T, P), camera: 2D evidence, None without.
         fps: frames per second. frame: ``camera`` or ``world``. first: the frame of the motion where this begins.
+        claimed: whether the motion itself said how far its joints are to be trusted.
     """
 
     skeleton: Skeleton
@@ -48,6 +49,7 @@ class Observations:
     pixels: np.ndarray | None = None
     sigma_px: np.ndarray | None = None
     camera: Camera | None = None
+    claimed: bool = False
 
     def __len__(self) -> int:
         """T."""
@@ -75,7 +77,8 @@ def observe(motion: Motion, keypoints: Keypoints2D | None, camera: Camera | None
     span = slice(known[0], known[-1] + 1)
     joints = absolute[span]
     sigma = _joint_sigma(motion, joints, span)
-    found = Observations(motion.skeleton, joints, sigma, motion.fps, motion.frame, span.start)
+    found = Observations(motion.skeleton, joints, sigma, motion.fps, motion.frame, span.start,
+                         claimed=motion.sigma is not None)
     if keypoints is None:
         return found
     if camera is None:
@@ -86,6 +89,12 @@ def observe(motion: Motion, keypoints: Keypoints2D | None, camera: Camera | None
     if tuple(camera.image_size) != tuple(keypoints.image_size):
         raise ValueError(f"got keypoints in an image of {keypoints.image_size} pixels and a camera of "
                          f"{camera.image_size}, expected the same; scale the camera.")
+    if motion.frame == "camera":
+        camera = replace(camera, rotation=np.eye(3), translation=np.zeros(3))
+    for pose, still in ((camera.rotation, 2), (camera.translation, 1)):
+        if np.ndim(pose) > still and len(pose) != len(motion):
+            raise ValueError(f"got a moving camera of {len(pose)} frames and {len(motion)} of motion, expected the "
+                             "same frames; cut one of them.")
     seen = keypoints.seen[span]
     pixels = np.where(seen[..., None], np.asarray(keypoints.xy[span], dtype=np.float64), np.nan)
     sigma_px = _pixel_sigma(pixels, keypoints.score[span])
@@ -103,7 +112,7 @@ def _sliced(camera: Camera, span: slice) -> Camera:
 
 
 def _joint_sigma(motion: Motion, joints: np.ndarray, span: slice) -> np.ndarray:
-    if motion.sigma is not None:
+    if motion.sigma is not None and np.isfinite(motion.sigma[span]).any():
         sigma = np.asarray(motion.sigma[span], dtype=np.float64) / RADIUS_68
     else:
         sigma = np.broadcast_to(white_noise(joints), joints.shape[:2])
@@ -128,13 +137,12 @@ def white_noise(values: np.ndarray) -> float:
     return float(np.median(steps)) / _MEDIAN if len(steps) else 0.0
 
 
-def noise_factor(residuals: np.ndarray, sigma: np.ndarray, fps: float, degrees_of_freedom: float = 1.0) -> float:
+def noise_factor(residuals: np.ndarray, sigma: np.ndarray, fps: float, least: float = 0.0) -> float:
     """By what factor standard deviations `sigma` are to be multiplied, judged by the residuals of a fit.
 
-    residuals: (T, J, d), NaN where missing; sigma: (T, J), both in one unit. A robust ratio of the two, times the
-    square root of (1 + r) / (1 - r), r being the correlation of successive residuals: an autoregressive error of first
-    order carries so much less information per frame (Bayley and Hammersley, 1946). degrees_of_freedom: share of the
-    rows that the unknowns of the fit leave over.
+    residuals: (T, J, d), NaN where missing; sigma: (T, J), both in one unit. A robust ratio of the two, at least
+    `least`, times the square root of (1 + r) / (1 - r), r being the correlation of successive residuals: an
+    autoregressive error of first order carries so much less information per frame (Bayley and Hammersley, 1946).
     """
     ratio = residuals / sigma[..., None]
     ratio = np.where(np.isfinite(ratio), ratio, np.nan)
@@ -142,8 +150,8 @@ def noise_factor(residuals: np.ndarray, sigma: np.ndarray, fps: float, degrees_o
     known = np.isfinite(size)
     if not known.any():
         return 1.0
-    deviation = float(np.median(size[known])) / _MEDIAN / np.sqrt(degrees_of_freedom)
-    return deviation * np.sqrt(frames_per_measurement(ratio, deviation, fps))
+    deviation = float(np.median(size[known])) / _MEDIAN
+    return max(deviation, least) * np.sqrt(frames_per_measurement(ratio, deviation, fps))
 
 
 def frames_per_measurement(ratio: np.ndarray, deviation: float, fps: float) -> float:

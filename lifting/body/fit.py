@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from os import PathLike
 from typing import TYPE_CHECKING
 
 from lifting.anatomy import check_height
@@ -26,8 +27,9 @@ from lifting.body.priors import PosePrior, load_priors
 from lifting.body.problem import FitConfig, Problem
 from lifting.body.report import BodyFit, describe_fit
 from lifting.cameras import Camera
+from lifting.cleaning import clean
 from lifting.keypoints import Keypoints2D
-from lifting.motion import BodyMotion, Motion, Person, Take
+from lifting.motion import Motion, Person, Take
 
 if TYPE_CHECKING:
     from lifting.meshes import SkinnedMesh
@@ -58,13 +60,16 @@ def fit_body(
         body: name of an embedded body, path of a body file, or a model.
         height: stature in metres; of a take, of its main person.
         contacts: estimate the floor and let standing feet stand.
-        mode: ``whole`` clip at once, or ``smplify`` frame by frame with the published terms (2D only; needs torch).
+        mode: ``whole`` clip at once, or ``smplify`` frame by frame with the published terms: from the 2D points alone,
+            without height, contacts and config.
         prior: for ``smplify``: a mixture of Gaussians, or the path of its file. For ``whole``: a `PosePrior`.
         config: strengths of the terms.
-        progress: ``progress(iterable, total, title)`` wraps the loop over people.
+        progress: ``progress(iterable, total, title)`` wraps the loop over people, for ``smplify`` that over frames.
 
     Returns:
-        a `BodyFit`; for a take, the take with `Person.body` set and a report in ``metadata["body"]``.
+        a `BodyFit`; for a take, the take with `Person.body` set to this fit's, a report in ``metadata["body"]`` and
+        joints, parents and licence by the body's name in ``metadata["bodies"]``. Somebody who cannot be fitted has no
+        body and a warning in the report; if nobody can be, the first error is raised.
 
     Raises ValueError for evidence that is too poor or does not fit together and for unknown names, FileNotFoundError
     for a body or prior that is not there.
@@ -72,6 +77,9 @@ def fit_body(
     if mode not in MODES:
         raise ValueError(f"got the mode {mode!r}, expected one of {', '.join(MODES)}.")
     check_height(height)
+    if mode == "smplify" and height is not None:
+        raise ValueError(f"got a height of {height:g} m for the mode 'smplify', which has no term for it; "
+                         "leave it out, or use the mode 'whole'.")
     model, config = load_body(body), config or FitConfig()
     if isinstance(source, Take):
         return _fit_take(source, model, height, contacts, mode, prior, config, progress)
@@ -85,7 +93,7 @@ def fit_body(
     if mode == "smplify":
         from lifting.body.smplify_fit import fit_smplify
 
-        return fit_smplify(source, keypoints, camera, model, prior)
+        return fit_smplify(source, keypoints, camera, model, prior, progress)
     return fit_motion(source, keypoints, camera, model, height, contacts, prior, config)
 
 
@@ -93,20 +101,25 @@ def _fit_take(take, model, height, contacts, mode, prior, config, progress) -> T
     lifted = [person for person in take.people if person.motion is not None]
     if not lifted:
         raise ValueError(f"nobody in the take {take.name!r} has a motion, expected at least one; lift it first.")
-    fitted, reports = {}, []
-    for person in progress(lifted, len(lifted), "fitting bodies") if progress else lifted:
+    fitted, reports, failures = {}, [], {}
+    slow = mode == "smplify"  # shows its own progress
+    for person in progress(lifted, len(lifted), "fitting bodies") if progress and not slow else lifted:
         tall = height if person is take.people[0] else None
-        fit = fit_body(person, camera=take.camera, body=model, height=tall, contacts=contacts, mode=mode, prior=prior,
-                       config=config)  # fmt: skip
+        try:
+            fit = fit_body(person, camera=take.camera, body=model, height=tall, contacts=contacts, mode=mode,
+                           prior=prior, config=config, progress=progress)  # fmt: skip
+        except ValueError as error:
+            failures[person.id] = error
+            continue
         fitted[person.id] = fit.motion
         reports.append({"id": person.id, **fit.report})
-    people = tuple(_with_body(person, fitted.get(person.id)) for person in take.people)
-    about = {"name": model.name, "mode": mode, "people": reports}
-    return take.replace(people=people, metadata={**take.metadata, "body": about})
-
-
-def _with_body(person: Person, motion: BodyMotion | None) -> Person:
-    return person if motion is None else replace(person, body=motion)
+    if not fitted:
+        raise next(iter(failures.values()))
+    people = tuple(replace(person, body=fitted.get(person.id)) for person in take.people)
+    warnings = [f"person {number} has no body: {error}" for number, error in failures.items()]
+    about = {"name": model.name, "mode": mode, "people": reports, "warnings": warnings}
+    bodies = {model.name: {"joints": model.joints, "parents": model.parents, "licence": model.licence}}
+    return take.replace(people=people, metadata={**take.metadata, "body": about, "bodies": bodies})
 
 
 def fit_motion(
@@ -116,20 +129,38 @@ def fit_motion(
     body: BodyModel,
     height: float | None,
     contacts: bool,
-    prior: PosePrior | None,
+    prior: PosePrior | str | PathLike[str] | None,
     config: FitConfig,
 ) -> BodyFit:
     """Fits one person over the whole clip; arguments as of `fit_body`."""
     began = time.perf_counter()
-    problem = pose_problem(body, observe(motion, keypoints, camera), height, prior, config)
+    if keypoints is not None:
+        keypoints = clean(in_known_layout(keypoints, body)).keypoints
+    seen = observe(motion, keypoints, camera)
+    problem = pose_problem(body, seen, height, as_pose_prior(prior, body), config)
     solution = problem.solve(problem.start(), problem.terms(), config.wide)
     problem = problem.reweighed(solution)
     solution = problem.solve(solution.state, problem.terms(), config.narrow)
     standing = None
-    if contacts:
+    if contacts and problem.can_stand:
         standing = problem.standing(solution.state)
         solution = problem.solve(solution.state, problem.terms() + problem.contact_terms(standing), config.narrow)
     return describe_fit(motion, problem, solution, standing, time.perf_counter() - began)
+
+
+def in_known_layout(keypoints: Keypoints2D, body: BodyModel) -> Keypoints2D:
+    """The keypoints, in the layout `lift17` when the body has no points of their own layout."""
+    return keypoints if keypoints.skeleton.name in body.layouts else keypoints.to("lift17")
+
+
+def as_pose_prior(prior: PosePrior | str | PathLike[str] | None, body: BodyModel) -> PosePrior | None:
+    """A prior of the whole-clip fit, read from a file where a path is given; ValueError for anything else."""
+    if prior is None or hasattr(prior, "linearise"):
+        return prior
+    if isinstance(prior, (str, PathLike)):
+        return load_priors(prior).pose_prior(body)
+    raise ValueError(f"got a {type(prior).__name__} as prior, expected a PosePrior or the path of a prior file; "
+                     "mixtures such as gmm_08.pkl are for the mode 'smplify'.")
 
 
 def pose_problem(

@@ -24,7 +24,8 @@ from lifting.contacts import clearances, contact_probabilities, foot_points
 from lifting.ground import Ground, estimate_ground
 
 FEET_LAYOUTS = ("coco17_feet", "h36m17")
-WORLD_FLOOR = Ground(np.array([0.0, 0.0, 1.0]), 0.0, source="world frame")
+WORLD_UP = (0.0, 0.0, 1.0)
+LOW_FEET = 5.0  # percent of the feet's heights over their clearance: where the floor of a world is, whatever its zero
 # Angular accelerations relative to the trunk's, by part of the joint's name: from the free motion capture.
 AGILE = {"shoulder": 2.0, "elbow": 1.5, "wrist": 3.0, "hip": 1.5, "knee": 1.5, "ankle": 2.0, "foot": 3.0, "head": 1.5}
 
@@ -39,17 +40,19 @@ class FitConfig:
     wide, narrow: robust scales in deviations, in the order in which they are used. chunk, overlap: frames.
     """
 
-    rotation_acceleration: float = 40.0
+    rotation_acceleration: float = 8.0
     agile: Mapping[str, float] = field(default_factory=lambda: AGILE)
-    translation_acceleration: float = 4.0
-    pose_memory: float = 0.5
-    offset: float = 0.02
+    translation_acceleration: float = 1.2
+    heavy_tails: float | None = 2.0
+    pose_memory: float = 1.0
+    offset: float = 0.008
     height: float = 0.005
     robust: float = 3.0
     wide: tuple[float, ...] = (10.0, 3.0)
     narrow: tuple[float, ...] = (1.0,)
     iterations: int = 6
     chunk: int = 600
+    overlap: int = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +77,7 @@ class Problem:
 
     def start(self) -> State:
         """The closed-form start."""
-        weights = 1.0 / self.seen.sigma**2
-        weights = np.where(np.isfinite(self.seen.joints).all(-1), weights / weights.max(), 0.0)
+        weights = np.where(np.isfinite(self.seen.joints).all(-1), (self.seen.sigma.min() / self.seen.sigma) ** 2, 0.0)
         state = initial_state(self.body, self.seen.skeleton, self.seen.joints, weights, self.height, self.prior)
         return replace(state, offsets=np.zeros((self.num_offsets, 3)))
 
@@ -87,8 +89,12 @@ class Problem:
     def terms(self) -> list:
         """The energy without contacts."""
         seen, config, fps = self.seen, self.config, self.seen.fps
-        terms = [self.joint_term(), ShapePrior(self.body.shape_sigma), RotationSmoothness(fps, self._agility()),
-                 TranslationSmoothness(fps, config.translation_acceleration)]  # fmt: skip
+        terms = [
+            self.joint_term(),
+            ShapePrior(self.body.shape_sigma),
+            RotationSmoothness(fps, self._agility(), config.heavy_tails),
+            TranslationSmoothness(fps, config.translation_acceleration, config.heavy_tails),
+        ]
         if seen.pixels is not None:
             terms += [self.pixel_term(), OffsetPrior(config.offset)]
         if self.prior is not None:
@@ -118,14 +124,19 @@ class Problem:
         """Minimises the energy of some terms, robust scales multiplied by one factor after the other."""
         free = ("shape", "offsets") if self.num_offsets else ("shape",)
         config = self.config
-        method = solve_chunked if len(self.seen) > config.chunk else solve
-        return method(terms, state, body=self.body, robust_factors=scales, max_iterations=config.iterations, free=free)
+        options = dict(body=self.body, robust_factors=scales, max_iterations=config.iterations, free=free)
+        if len(self.seen) <= config.chunk:
+            return solve(terms, state, **options)
+        return solve_chunked(terms, state, chunk=config.chunk, overlap=min(config.overlap, config.chunk - 1), **options)
 
     def reweighed(self, solution: Solution) -> Problem:
         """The same with deviations of the evidence as the residuals of a solution show them."""
         state, seen = solution.state, self.seen
         kinematics = self.body.kinematics(state.rotations, state.trajectory, state.shape)
-        joints = noise_factor(self.joint_term().residuals(state, kinematics), seen.sigma, seen.fps)
+        # A body that follows the joints leaves residuals that are smaller than their errors: what a lifter says of its
+        # own errors is not made smaller by them.
+        least = 1.0 if seen.claimed else 0.0
+        joints = noise_factor(self.joint_term().residuals(state, kinematics), seen.sigma, seen.fps, least)
         pixels = None
         if seen.pixels is not None:
             pixels = noise_factor(self.pixel_term().residuals(state, kinematics), seen.sigma_px, seen.fps)
@@ -138,12 +149,18 @@ class Problem:
         feet = points.evaluate(kinematics, state.shape)
         heights = clearances(names)
         if self.seen.frame == "world":
-            ground = WORLD_FLOOR
+            low = np.percentile(feet[..., 2] - heights, LOW_FEET)
+            ground = Ground(WORLD_UP, float(low), source="world frame")
         else:
             joints = self.body.point_set("h36m17").evaluate(kinematics, state.shape)
             ground = estimate_ground(joints, "h36m17", self.seen.fps, feet=feet, clearance=heights)
         probability = contact_probabilities(feet - heights[:, None] * ground.up, self.seen.fps, up=ground.up)
         return Standing(names, probability, ground)
+
+    @property
+    def can_stand(self) -> bool:
+        """Whether the body knows points of its feet, and those that tell of its balance."""
+        return "h36m17" in self.body.layouts
 
     def feet(self) -> tuple[tuple[str, ...], PointSet]:
         """The body's points that can stand: names (F,) and the points."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 WEAK_TWIST = 0.35  # rad: a joint whose least certain axis is less certain than this in most frames is warned of
 POOR_JOINTS_M = 0.10
+STATURE_GAP_M = 0.02
 POOR_POINTS_PX = 0.05  # share of the image's diagonal
 
 
@@ -34,9 +35,10 @@ class BodyFit:
         joints: the body's points in the layout of the evidence, as a `Motion`; sigma is the fit's own.
         contact_names: F foot points. contacts: (T, F) probability that each stands; None without contacts.
         ground: the floor in the motion's frame; None without contacts.
-        report: JSON-able: `stature_m`, `residual_mm` by joint, `reprojection_px` by point, `shape`, `iterations`,
-            `converged`, `seconds`, `energy` by term, `contacts` (share of frames by foot point), `ground`, `weak_twist`
-            (joints), `warnings` (sentences).
+        report: JSON-able: `body`, `mode`, `frames`, `stature_m`, `shape`, `residual_mm` by joint, `reprojection_px` by
+            point, their means `mean_residual_mm` and `mean_reprojection_px`, `energy` by term, `iterations`,
+            `converged`, `seconds`, `median_joint_sigma_mm`, `contacts` (share of frames by foot point), `ground`,
+            `weak_twist` (joints), `warnings` (sentences). None where a mode does not know.
     """
 
     motion: BodyMotion
@@ -55,7 +57,7 @@ def describe_fit(
     body, state, frames = problem.body, solution.state, len(motion)
     kinematics = body.kinematics(state.rotations, state.trajectory, state.shape)
     doubt = Uncertainty.of(body, solution, kinematics)
-    place = _Placement(frames, problem.seen)
+    place = Placement(frames, problem.seen.first)
     fitted = BodyMotion(
         place(matrix_to_rotvec(state.rotations)), place(state.trajectory), state.shape, body.name, motion.fps,
         motion.frame, place(doubt.joint_radius(body, kinematics, state)), place(doubt.rotation_sigma()),
@@ -69,15 +71,19 @@ def describe_fit(
 
 
 @dataclass(frozen=True)
-class _Placement:
-    """Puts values of the fitted frames into the frames of the motion, NaN elsewhere."""
+class Placement:
+    """Puts values of the fitted frames, of which the motion's frame `first` is the first, into the motion's `frames`.
+
+    NaN elsewhere.
+    """
 
     frames: int
-    seen: Observations
+    first: int
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
+        """(frames, ...) of values (n, ...)."""
         whole = np.full((self.frames, *values.shape[1:]), np.nan)
-        whole[self.seen.first : self.seen.first + len(values)] = values
+        whole[self.first : self.first + len(values)] = values
         return whole
 
 
@@ -121,45 +127,74 @@ class Uncertainty:
 def _joints(motion, problem, state, kinematics, doubt, place) -> Motion:
     points = problem.body.point_set(problem.seen.skeleton)
     absolute = points.evaluate(kinematics, state.shape)
-    root = absolute[:, problem.seen.skeleton.parents.index(-1)]
-    return Motion(place(absolute - root[:, None]), place(root), place(doubt.radius(points, kinematics, state)),
-                  motion.skeleton, motion.fps, motion.frame)  # fmt: skip
+    return as_motion(motion, place(absolute), place(doubt.radius(points, kinematics, state)))
+
+
+def as_motion(motion: Motion, points: np.ndarray, sigma: np.ndarray | None) -> Motion:
+    """Points (T, J, 3), metres in the frame of a motion, as a motion like it; sigma: (T, J) metres."""
+    root = points[:, motion.skeleton.parents.index(-1)]
+    return motion.replace(joints=points - root[:, None], trajectory=root, sigma=sigma)
 
 
 def _report(problem, solution, standing, kinematics, doubt, seconds) -> dict[str, Any]:
     body, state, seen = problem.body, solution.state, problem.seen
     apart = np.linalg.norm(problem.joint_term().residuals(state, kinematics), axis=-1)
+    away = None
+    if seen.pixels is not None:
+        away = np.linalg.norm(problem.pixel_term().residuals(state, kinematics), axis=-1)
+    turn = np.median(doubt.rotation_sigma(), axis=0)
     report = {
-        "body": body.name,
-        "frames": len(seen),
-        "stature_m": round(body.stature(state.shape), 3),
-        "shape": [round(float(value), 3) for value in state.shape],
-        "residual_mm": _means(seen.skeleton.joints, 1000 * apart),
-        "mean_residual_mm": round(1000 * float(np.nanmean(apart)), 1),
-        "reprojection_px": None,
-        "mean_reprojection_px": None,
+        "mode": "whole",
+        **describe_evidence(body, state.shape, seen, apart, away),
         "energy": {name: round(cost, 2) for name, cost in solution.costs.items()},
         "iterations": solution.iterations,
         "converged": bool(solution.converged),
         "seconds": round(seconds, 3),
         "median_joint_sigma_mm": round(1000 * float(np.median(doubt.joint_radius(body, kinematics, state))), 1),
+        "weak_twist": [name for name, sigma in zip(body.joints, turn, strict=True) if sigma > WEAK_TWIST],
+        **_contact_report(standing),
     }
-    if seen.pixels is not None:
-        away = np.linalg.norm(problem.pixel_term().residuals(state, kinematics), axis=-1)
-        report["reprojection_px"] = _means(seen.keypoint_skeleton.joints, away)
-        report["mean_reprojection_px"] = round(float(np.nanmean(away)), 2) if np.isfinite(away).any() else None
-    turn = np.median(doubt.rotation_sigma(), axis=0)
-    report["weak_twist"] = [name for name, sigma in zip(body.joints, turn, strict=True) if sigma > WEAK_TWIST]
-    report |= _contact_report(standing)
-    report["warnings"] = _warnings(problem, solution, report)
-    return report
+    return {**report, "warnings": _warnings(problem, solution, report)}
+
+
+def describe_evidence(
+    body: BodyModel, shape: np.ndarray, seen: Observations, apart: np.ndarray, away: np.ndarray | None
+) -> dict[str, Any]:
+    """What every mode reports: the body, and how far its joints and points lie from the evidence.
+
+    apart: (T, J) metres from the joints; away: (T, P) pixels from the 2D points, None without; NaN where not known.
+    """
+    return {
+        "body": body.name,
+        "frames": len(seen),
+        "stature_m": round(body.stature(shape), 3),
+        "shape": [round(float(value), 3) for value in shape],
+        "residual_mm": _means(seen.skeleton.joints, 1000 * apart),
+        "mean_residual_mm": _mean(1000 * apart, 1),
+        "reprojection_px": None if away is None else _means(seen.keypoint_skeleton.joints, away),
+        "mean_reprojection_px": None if away is None else _mean(away, 2),
+    }
+
+
+def evidence_warnings(seen: Observations, report: dict[str, Any]) -> list[str]:
+    """Sentences where a body lies far from its evidence; `report` is of `describe_evidence`."""
+    warnings = []
+    apart, away = report["mean_residual_mm"], report["mean_reprojection_px"]
+    if apart is not None and apart > 1000 * POOR_JOINTS_M:
+        warnings.append(f"the body lies {apart:.0f} mm from the lifted joints in the mean; one of both is wrong")
+    if away is not None and away > POOR_POINTS_PX * float(np.hypot(*seen.camera.image_size)):
+        warnings.append(f"the body lies {away:.0f} pixels from the detected points in the mean; check the camera")
+    return warnings
+
+
+def _mean(values: np.ndarray, digits: int) -> float | None:
+    known = values[np.isfinite(values)]
+    return round(float(known.mean()), digits) if len(known) else None
 
 
 def _means(names: tuple[str, ...], values: np.ndarray) -> dict[str, float | None]:
     """Mean over time by name, None where never seen."""
-    known = [column[np.isfinite(column)] for column in values.T]
-    return {name: round(float(column.mean()), 1) if len(column) else None
-            for name, column in zip(names, known, strict=True)}  # fmt: skip
+    return {name: _mean(column, 1) for name, column in zip(names, values.T, strict=True)}
 
 
 def _contact_report(standing: Standing | None) -> dict[str, Any]:
@@ -179,16 +214,12 @@ def _warnings(problem: Problem, solution: Solution, report: dict[str, Any]) -> l
     if report["weak_twist"]:
         names = ", ".join(report["weak_twist"])
         warnings.append(f"the turn of {names} about itself is hardly observed; the prior decided it")
-    if report["mean_residual_mm"] > 1000 * POOR_JOINTS_M:
-        warnings.append(f"the body lies {report['mean_residual_mm']:.0f} mm from the lifted joints in the mean; one of "
-                        "both is wrong")  # fmt: skip
-    if problem.seen.pixels is None:
+    warnings += evidence_warnings(problem.seen, report)
+    if report["mean_reprojection_px"] is None:
         warnings.append("no 2D points were used: depth and scale rest on the lifted joints alone")
-    elif report["mean_reprojection_px"] is not None:
-        diagonal = float(np.hypot(*problem.seen.camera.image_size))
-        if report["mean_reprojection_px"] > POOR_POINTS_PX * diagonal:
-            warnings.append(f"the body lies {report['mean_reprojection_px']:.0f} pixels from the detected points in "
-                            "the mean; check the camera")  # fmt: skip
+    if problem.height is not None and abs(report["stature_m"] - problem.height) > STATURE_GAP_M:
+        warnings.append(f"the evidence contradicts the height of {problem.height:.2f} m: the body is "
+                        f"{report['stature_m']:.2f} m tall")  # fmt: skip
     if not solution.converged:
         warnings.append("the fit stopped before it had settled; its result is usable but not the best")
     return warnings
