@@ -138,13 +138,14 @@ def fit_motion(
         keypoints = clean(in_known_layout(keypoints, body)).keypoints
     seen = observe(motion, keypoints, camera)
     problem = pose_problem(body, seen, height, as_pose_prior(prior, body), config)
-    solution = problem.solve(problem.start(), problem.terms(), config.wide)
+    solution = problem.solve(problem.start(), problem.terms(), config.wide, offsets=False)
     problem = problem.reweighed(solution)
     solution = problem.solve(solution.state, problem.terms(), config.narrow)
-    standing = None
+    problem, standing, more = problem.with_offsets_of(solution), None, []
     if contacts and problem.can_stand:
         standing = problem.standing(solution.state)
-        solution = problem.solve(solution.state, problem.terms() + problem.contact_terms(standing), config.narrow)
+        more = problem.contact_terms(standing)
+    solution = problem.solve(solution.state, problem.terms() + more, config.narrow)
     return describe_fit(motion, problem, solution, standing, time.perf_counter() - began)
 
 

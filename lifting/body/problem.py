@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -27,6 +29,9 @@ FEET_LAYOUTS = ("coco17_feet", "h36m17")
 WORLD_UP = (0.0, 0.0, 1.0)
 LOW_FEET = 5.0  # percent of the feet's heights over their clearance: where the floor of a world is, whatever its zero
 # Angular accelerations relative to the trunk's, by part of the joint's name: from the free motion capture.
+MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in deviations
+OFFSET_RANGE = (0.002, 0.03)  # metres
+FIXED_POINT = re.compile(r"eye_|mouth|^(left|right)_(pinky|index|thumb)$")  # more such points would only cost time
 AGILE = {"shoulder": 2.0, "elbow": 1.5, "wrist": 3.0, "hip": 1.5, "knee": 1.5, "ankle": 2.0, "foot": 3.0, "head": 1.5}
 
 
@@ -48,9 +53,10 @@ class FitConfig:
     offset: float = 0.008
     height: float = 0.005
     robust: float = 3.0
-    wide: tuple[float, ...] = (10.0, 3.0)
+    wide: tuple[float, ...] = (5.0,)
     narrow: tuple[float, ...] = (1.0,)
     iterations: int = 6
+    tolerance: float = 1e-3
     chunk: int = 600
     overlap: int = 64
 
@@ -74,17 +80,21 @@ class Problem:
     priors: BodyPriors | None
     prior: PosePrior | None
     config: FitConfig
+    offset_sigma: float | None = None
 
     def start(self) -> State:
         """The closed-form start."""
         weights = np.where(np.isfinite(self.seen.joints).all(-1), (self.seen.sigma.min() / self.seen.sigma) ** 2, 0.0)
         state = initial_state(self.body, self.seen.skeleton, self.seen.joints, weights, self.height, self.prior)
-        return replace(state, offsets=np.zeros((self.num_offsets, 3)))
+        return replace(state, offsets=np.zeros((self.offset_rows.max(initial=-1) + 1, 3)))
 
-    @property
-    def num_offsets(self) -> int:
-        """Free offsets: one for each 2D point."""
-        return 0 if self.seen.pixels is None else self.seen.pixels.shape[1]
+    @cached_property
+    def offset_rows(self) -> np.ndarray:
+        """(P,) which of the state's offsets moves each 2D point, -1 for points that have none."""
+        if self.seen.pixels is None:
+            return np.zeros(0, int)
+        free = np.array([not FIXED_POINT.search(name) for name in self.seen.keypoint_skeleton.joints])
+        return np.where(free, np.cumsum(free) - 1, -1)
 
     def terms(self) -> list:
         """The energy without contacts."""
@@ -96,7 +106,7 @@ class Problem:
             TranslationSmoothness(fps, config.translation_acceleration, config.heavy_tails),
         ]
         if seen.pixels is not None:
-            terms += [self.pixel_term(), OffsetPrior(config.offset)]
+            terms += [self.pixel_term(), OffsetPrior(self.offset_sigma or config.offset)]
         if self.prior is not None:
             terms.append(PosePriorTerm(self.prior, 1.0 / max(config.pose_memory * fps, 1.0)))
         if self.height is not None:
@@ -112,19 +122,22 @@ class Problem:
         """The term of the 2D points, each with a free offset."""
         seen = self.seen
         points = self.body.point_set(seen.keypoint_skeleton)
-        rows = np.arange(points.num_points)
-        return Points2D(points, seen.pixels, seen.sigma_px, self.config.robust, rows, seen.camera)
+        return Points2D(points, seen.pixels, seen.sigma_px, self.config.robust, self.offset_rows, seen.camera)
 
     def _agility(self) -> np.ndarray:
         """Deviation (K,) of the joints' angular accelerations, rad/s^2."""
         factors = [next((f for part, f in self.config.agile.items() if part in name), 1.0) for name in self.body.joints]
         return self.config.rotation_acceleration * np.array(factors)
 
-    def solve(self, state: State, terms: list, scales: tuple[float, ...]) -> Solution:
-        """Minimises the energy of some terms, robust scales multiplied by one factor after the other."""
-        free = ("shape", "offsets") if self.num_offsets else ("shape",)
+    def solve(self, state: State, terms: list, scales: tuple[float, ...], offsets: bool = True) -> Solution:
+        """Minimises the energy of some terms, robust scales multiplied by one factor after the other.
+
+        offsets: whether the points' offsets move, too; they cost as much as everything else.
+        """
+        free = ("shape", "offsets") if offsets and len(state.offsets) else ("shape",)
         config = self.config
-        options = dict(body=self.body, robust_factors=scales, max_iterations=config.iterations, free=free)
+        options = dict(body=self.body, robust_factors=scales, max_iterations=config.iterations,
+                       tolerance=config.tolerance, free=free)  # fmt: skip
         if len(self.seen) <= config.chunk:
             return solve(terms, state, **options)
         return solve_chunked(terms, state, chunk=config.chunk, overlap=min(config.overlap, config.chunk - 1), **options)
@@ -141,6 +154,14 @@ class Problem:
         if seen.pixels is not None:
             pixels = noise_factor(self.pixel_term().residuals(state, kinematics), seen.sigma_px, seen.fps)
         return replace(self, seen=seen.rescaled(joints, pixels))
+
+    def with_offsets_of(self, solution: Solution) -> Problem:
+        """The same with offsets as large as those of a solution, so that none are made up where definitions agree."""
+        size = np.abs(solution.state.offsets)
+        if not len(size):
+            return self
+        least, most = OFFSET_RANGE
+        return replace(self, offset_sigma=float(np.clip(np.median(size) / MEDIAN_OF_NORMAL, least, most)))
 
     def standing(self, state: State) -> Standing:
         """Which feet stand where, judged by the fitted body."""
