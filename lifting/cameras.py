@@ -263,7 +263,7 @@ def _undistort_block(bent: np.ndarray, distortion: np.ndarray) -> np.ndarray:
     """Undistort finite points (N, 2) by Newton's method from the center outwards; NaN where it finds no answer."""
     points, error = np.zeros_like(bent), np.hypot(bent[:, 0], bent[:, 1])
     tolerance = _CONVERGED * (1 + error)
-    limit = _square_radius_limit(distortion)
+    limit = square_radius_limit(distortion)
     active = np.arange(len(bent))
     with np.errstate(over="ignore", invalid="ignore"):  # absurdly far pixels overflow and end as NaN
         for _ in range(_NEWTON_STEPS):
@@ -299,8 +299,8 @@ def _newton_step(points, bent, error, distortion, limit) -> tuple[np.ndarray, np
     return points, error
 
 
-def _square_radius_limit(distortion: np.ndarray) -> float:
-    """Return the squared radius at which the radial part folds back, infinity where it never does."""
+def square_radius_limit(distortion: np.ndarray) -> float:
+    """Return the squared radius at which the radial part of a distortion (5,) folds back, infinity if never."""
     k1, k2, _, _, k3 = distortion
     inverse = np.roots([1.0, 3 * k1, 5 * k2, 7 * k3])  # in 1 / square: the leading coefficient never vanishes
     folds = inverse.real[(np.abs(inverse.imag) < 1e-9) & (inverse.real > 1e-9)]

@@ -14,7 +14,7 @@ from lifting.body.prior_terms import FocalPrior, OffsetPrior, PosePriorTerm, Sha
 from lifting.body.priors import PosePrior
 from lifting.body.projection import NEAR, project, project_with_jacobian
 from lifting.body.smoothness import RotationSmoothness, TranslationSmoothness
-from lifting.body.so3 import inverse_right_jacobian, twist_angle
+from lifting.body.so3 import inverse_right_jacobian, rotation_log, twist_angle
 from lifting.cameras import Camera
 from lifting.rotations import rotvec_to_matrix
 
@@ -49,6 +49,8 @@ def point_terms():
 
 
 TERMS = [*point_terms(), RotationSmoothness(25.0, RNG.uniform(20, 80, 22)), TranslationSmoothness(25.0, 5.0),
+         RotationSmoothness(25.0, RNG.uniform(20, 80, 22), 0.8, name="heavy rotation smoothness"),
+         TranslationSmoothness(25.0, 0.05, 2.0, name="heavy translation smoothness"),
          PosePriorTerm(MIXTURE, 0.7), TwistPrior(AXES, RNG.uniform(0.5, 2, 22)), ShapePrior(CLIP.body.shape_sigma),
          StaturePrior(CLIP.body, 1.8, 0.01), OffsetPrior(0.02), FocalPrior(0.1)]  # fmt: skip
 
@@ -70,16 +72,17 @@ def test_gradient_equals_finite_differences(term):
     assert cost == pytest.approx(term.cost(STATE, kinematics_of(CLIP.body, STATE)), rel=1e-12)
     frames = STATE.num_frames * STATE.frame_size
     picked = np.r_[np.random.default_rng(0).choice(frames, 25, replace=False), frames:len(gradient)]
-    slopes = []
+    slopes, size = [], 1e-7 if "heavy" in term.name else 1e-6  # logarithms bend more
     for index in picked:
         step = np.zeros(len(gradient))
-        step[index] = 1e-6
+        step[index] = size
         ahead, behind = (term.cost(state, kinematics_of(CLIP.body, state)) for state in (moved(step), moved(-step)))
-        slopes.append((ahead - behind) / 2e-6)
+        slopes.append((ahead - behind) / (2 * size))
     np.testing.assert_allclose(gradient[picked], slopes, atol=2e-7 * max(np.abs(gradient).max(), 1.0))
 
 
-PLAIN = [term for term in TERMS if term.name not in ("points 2d", "pose prior", "stature prior")][1:]
+PLAIN = [term for term in TERMS
+         if term.name not in ("points 2d", "pose prior", "stature prior") and "heavy" not in term.name][1:]
 
 
 @pytest.mark.parametrize("term", PLAIN, ids=lambda term: term.name)
@@ -156,7 +159,29 @@ def test_robust_cost_is_bounded_and_quadratic_near_zero():
 def test_annealing_changes_robust_terms_only():
     widened = [term.annealed(4.0) for term in TERMS]
     assert [term.robust for term in widened[:4]] == [12.0, None, 12.0, 20.0]
-    assert all(after is before for after, before in zip(widened[4:], TERMS[4:], strict=True))
+    assert [term.robust for term in widened[6:8]] == [3.2, 8.0]
+    others = [*zip(widened[4:6], TERMS[4:6], strict=True), *zip(widened[8:], TERMS[8:], strict=True)]
+    assert all(after is before for after, before in others)
+
+
+@pytest.mark.parametrize("term", [RotationSmoothness(25.0, RNG.uniform(20, 80, 22), 0.8),
+                                  TranslationSmoothness(25.0, 0.05, 2.0)], ids=lambda term: term.name)
+def test_heavy_tails_of_accelerations(term):
+    sigma = np.asarray(term.sigma)[..., None]
+    square = np.sum((term.residuals(STATE, None) / sigma) ** 2, axis=-1)
+    expected = 0.5 * np.sum(term.robust**2 * np.log(1 + square / term.robust**2))
+    assert square.max() > 4 * term.robust**2  # the tails are reached
+    assert term.cost(STATE, None) == pytest.approx(expected, rel=1e-12)
+    plain, wide = type(term)(25.0, term.sigma), type(term)(25.0, term.sigma, 1e5)
+    assert plain.cost(STATE, None) == pytest.approx(0.5 * square.sum(), rel=1e-12)
+    for got, least in zip(linearised(wide)[0].dense(), linearised(plain)[0].dense(), strict=True):
+        np.testing.assert_allclose(got, least, rtol=1e-6, atol=1e-6 * np.abs(least).max())
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-7, 5e-4, 2e-3, 0.3, 2.6, 2.8, 3.1])
+def test_logarithm_inverts_the_exponential(angle):
+    rotvec = angle * np.array([[0.6, 0.0, -0.8], [0.36, -0.48, 0.8]])
+    np.testing.assert_allclose(rotation_log(rotvec_to_matrix(rotvec)), rotvec, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("term", TERMS[:4], ids=lambda term: term.name)

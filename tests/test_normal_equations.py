@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lifting.body.banded import BandedCholesky
-from lifting.body.normal_equations import GlobalLayout, NormalEquations
+from lifting.body.normal_equations import NormalEquations
 
 SIZE = 9
 
@@ -96,21 +96,16 @@ def test_marginal_covariances_are_blocks_of_the_inverse(frames, shared, pairs, t
         np.testing.assert_allclose(-np.linalg.solve(matrix, reduced), step[frames * SIZE:], atol=1e-7)
 
 
-def test_augmented_rows_equal_separate_ones():
+@pytest.mark.parametrize("columns", [np.arange(6), np.array([0, 1, 5]), np.arange(0)])
+def test_augmented_rows_equal_separate_ones(columns):
     rng = np.random.default_rng(0)
-    layout = GlobalLayout(num_shape=2, num_offsets=3, num_focal=1)
-    rows, by_offset = rng.normal(size=(4, 5, 2, SIZE + 4)), rng.normal(size=(4, 5, 2, 3))
-    owner = np.array([2, -1, 0, 2, -1])
-    fast, plain = NormalEquations(4, SIZE, layout), NormalEquations(4, SIZE, layout)
+    rows = rng.normal(size=(4, 10, SIZE + len(columns) + 1))
+    fast, plain = NormalEquations(4, SIZE, 6), NormalEquations(4, SIZE, 6)
     for frames in (slice(0, 3), slice(3, 4)):
-        fast.add_rows(frames, rows[frames].reshape(-1, 10, SIZE + 4))
-        fast.add_offset_rows(frames, rows[frames], by_offset[frames], owner)
-    by_offsets = np.zeros((4, 5, 2, 9))
-    for point in (0, 2, 3):
-        by_offsets[:, point, :, 3 * owner[point]:3 * owner[point] + 3] = by_offset[:, point]
-    by_shared = layout.jacobian((4, 5, 2), shape=rows[..., SIZE:SIZE + 2], offsets=by_offsets,
-                                focal=rows[..., SIZE + 2:SIZE + 3])
-    plain.add_frames(rows[..., :SIZE].reshape(4, 10, SIZE), rows[..., -1].reshape(4, 10), by_shared.reshape(4, 10, -1))
+        fast.add_rows(frames, rows[frames], columns)
+    by_shared = np.zeros((4, 10, 6))
+    by_shared[..., columns] = rows[..., SIZE:-1]
+    plain.add_frames(rows[..., :SIZE], rows[..., -1], by_shared)
     for got, expected in zip(fast.dense(), plain.dense(), strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-12)
 

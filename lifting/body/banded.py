@@ -33,7 +33,7 @@ class BandedCholesky:
         with entries of the blocks below, which are written afterwards.
         """
         self._flat[:] = 0.0
-        self._view(0, self.num_frames)[:] = np.triu(diagonal)
+        np.multiply(diagonal, np.triu(np.ones(diagonal.shape[1:])), out=self._view(0, self.num_frames))
         for distance, blocks in ((1, first), (2, second)):
             view = self._view(distance * self.frame_size, len(blocks))
             if blocks.ndim == 3:
@@ -64,57 +64,57 @@ class BandedCholesky:
         return lapack.dtbtrs(self.band, np.asfortranarray(right), uplo="L", trans="N")[0]
 
     def _solve_lower_blocks(self, right: np.ndarray) -> np.ndarray:
-        """Return L^-1 `right` by blocks of two frames: for many columns faster than LAPACK's loop over columns."""
-        result, block = np.array(right, order="C"), 2 * self.frame_size
-        place = np.arange(block)
-        inside = block + place - place[:, None] <= self.width
-        before = result[:0]
-        for start in range(0, self.size, block):
-            part = result[start : start + block]
-            if len(before):
-                part -= (self._window(start - block, block, len(part)) * inside[:, : len(part)]).T @ before
-            lower = np.ascontiguousarray(self._window(start, 0, len(part))).T
-            part[:] = blas.dtrsm(1.0, lower, part.T, side=1, lower=1, trans_a=1).T
-            before = part
+        """Return L^-1 `right` frame by frame: for many columns faster than LAPACK's loop over columns."""
+        result, size = np.array(right, order="C"), self.frame_size
+        diagonal, below = self._view(0, self.num_frames), self._blocks_below()
+        for index in range(self.num_frames):
+            start = index * size
+            part = result[start : start + size]
+            first = max(start - 2 * size, 0)
+            if first < start:
+                part -= below[index, :, 2 * size - (start - first) :] @ result[first:start]
+            part[:] = blas.dtrsm(1.0, diagonal[index].T, part.T, side=1, lower=1, trans_a=1, overwrite_b=1).T
         return result
 
-    def _window(self, column: int, offset: int, rows: int) -> np.ndarray:
-        """Return the view (2 D, rows) [column, row] of L from `column` on, `offset` rows below the diagonal."""
-        item = self._flat.itemsize
-        columns = min(2 * self.frame_size, self.size - column)
-        return as_strided(self._flat[column * (self.width + 1) + offset:], (columns, rows), (self.width * item, item))
+    def _blocks_below(self) -> np.ndarray:
+        """Return [L_t,t-2 | L_t,t-1] of every frame, (T, D, 2 D), zeros where there is no such frame."""
+        size = self.frame_size
+        result = np.zeros((self.num_frames, size, 2 * size))
+        near, far = self._view(size, self.num_frames - 1), self._view(2 * size, self.num_frames - 2)
+        place = np.arange(size)
+        result[1:, :, size:] = near.swapaxes(1, 2)
+        inside = 2 * size + place[:, None] - place <= self.width  # beyond the band lie other entries
+        np.multiply(far.swapaxes(1, 2), inside, out=result[2:, :, :size])
+        return result
 
     def solve_upper(self, right: np.ndarray) -> np.ndarray:
         """Return L^-T `right` for right (size, n)."""
         return lapack.dtbtrs(self.band, np.asfortranarray(right), uplo="L", trans="T")[0]
 
-    def inverse_blocks(self) -> np.ndarray:
-        """Return the diagonal blocks (T, D, D) of A^-1 without the rest of it (Takahashi's recursion, by blocks).
+    def inverse_blocks(self, spread: np.ndarray) -> np.ndarray:
+        """Return the diagonal blocks (T, D, D) of A^-1 + S S^T with S = L^-T `spread`, `spread` (size, n).
 
-        With two frames to a block L has one block below its diagonal, and from the last block backwards
-        Z_m = L_mm^-T L_mm^-1 + Y_m^T Z_(m+1) Y_m with Y_m = L_(m+1)m L_mm^-1. Source: K. Takahashi, J. Fagan, M.-S.
-        Chen, "Formation of a sparse bus impedance matrix", 1973.
+        From the last frame backwards: with W the blocks of L below that of frame t, M = W L_tt^-1 and Z the block of
+        the inverse of the two frames after it, row t of the inverse is [L_tt^-T L_tt^-1 + M^T Z M | -M^T Z]. Source:
+        K. Takahashi, J. Fagan, M.-S. Chen, "Formation of a sparse bus impedance matrix", 1973.
         """
-        inverse, below = self._factor_blocks()
-        blocks = np.swapaxes(inverse, 1, 2) @ inverse
-        passed_on = below @ inverse[:-1]
-        for index in range(len(blocks) - 2, -1, -1):
-            blocks[index] += passed_on[index].T @ (blocks[index + 1] @ passed_on[index])
-        size = self.frame_size
-        pairs = np.stack([blocks[:, :size, :size], blocks[:, size:, size:]], axis=1)
-        return pairs.reshape(-1, size, size)[: self.num_frames]
-
-    def _factor_blocks(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the inverses (M, 2D, 2D) of L's diagonal blocks of two frames and the blocks (M - 1, 2D, 2D) below."""
-        pairs, block, width = (self.num_frames + 1) // 2, 2 * self.frame_size, self.width
-        flat = np.zeros(pairs * block * (width + 1) + block)
-        flat[: self._flat.size] = self._flat
-        flat[self._flat.size: pairs * block * (width + 1)].reshape(-1, width + 1)[:, :1] = 1.0  # an odd last frame
-        strides = (block * (width + 1) * flat.itemsize, width * flat.itemsize, flat.itemsize)
-        row, column = np.arange(block), np.arange(block)[:, None]
-        inside = (row >= column) & (row - column <= width)
-        lower = np.where(inside, as_strided(flat, (pairs, block, block), strides), 0.0)
-        inside = block + row - column <= width
-        below = np.where(inside, as_strided(flat[block:], (pairs - 1, block, block), strides), 0.0)
-        inverse = np.stack([lapack.dtrtri(part.T, lower=1)[0] for part in lower])
-        return inverse, below.transpose(0, 2, 1)
+        size, columns = self.frame_size, spread.shape[1]
+        diagonal, below = self._view(0, self.num_frames), self._blocks_below()
+        result = np.empty((self.num_frames, size, size))
+        known = np.zeros((2 * size, 2 * size + columns))  # [Z | S] of the two frames after
+        for index in range(self.num_frames - 1, -1, -1):
+            inverse = np.tril(lapack.dtrtri(diagonal[index].T, lower=1)[0])
+            passed = np.zeros((2 * size, size))
+            for after in (1, 2):
+                if index + after < self.num_frames:
+                    place = slice((2 - after) * size, (3 - after) * size)
+                    passed[(after - 1) * size : after * size] = below[index + after, :, place] @ inverse
+            moved = passed.T @ known
+            block = inverse.T @ inverse + moved[:, : 2 * size] @ passed
+            block = 0.5 * (block + block.T)  # asymmetry would grow from frame to frame
+            effect = inverse.T @ spread[index * size : (index + 1) * size] - moved[:, 2 * size :]
+            np.add(block, effect @ effect.T, out=result[index])
+            corner, shared = known[:size, :size].copy(), known[:size, 2 * size :].copy()
+            known[:size] = np.concatenate([block, -moved[:, :size], effect], axis=1)
+            known[size:] = np.concatenate([-moved[:, :size].T, corner, shared], axis=1)
+        return result

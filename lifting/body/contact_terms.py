@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import sparse
 
 from lifting.body.energy import State, robust_cost, robust_weight
 from lifting.ground import Ground
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from lifting.body.model import BodyModel
     from lifting.body.normal_equations import NormalEquations
     from lifting.body.points import Kinematics, PointSet
+
+
+SOLE_THICKNESS = 0.012  # metres: how far above the lowest vertex of a standing body its soles reach
 
 
 class ContactPoints:
@@ -258,6 +262,33 @@ def standing_clearances(body: BodyModel, points: PointSet, shape: np.ndarray | N
     shape, up = body.shape_of(shape), body.axes()[:, 1]
     heights = points.evaluate(body.kinematics(rest, joints[:1], shape), shape)[0] @ up
     return heights - (body.rest_vertices(shape) @ up).min()
+
+
+def sole_points(body: BodyModel, per_foot: int = 6) -> PointSet:
+    """Vertices spread over the soles of both feet: what must not sink into the floor.
+
+    Of the vertices within `SOLE_THICKNESS` of the lowest of the rest mesh, on each side of the body the outermost ones
+    (farthest-point sampling, Gonzalez 1985).
+    """
+    left, up, forward = body.axes().T
+    height = body.template @ up
+    low = np.flatnonzero(height < height.min() + SOLE_THICKNESS)
+    side = (body.template[low] - body.joint_template[0]) @ left > 0
+    chosen = [low[mask][_spread(body.template[low[mask]] @ np.stack([left, forward], axis=1), per_foot)]
+              for mask in (side, ~side) if mask.any()]  # fmt: skip
+    columns = np.concatenate(chosen)
+    picks = np.ones(len(columns)), (np.arange(len(columns)), columns)
+    return body.point_set(sparse.csr_matrix(picks, (len(columns), body.num_vertices + body.num_joints)))
+
+
+def _spread(places: np.ndarray, count: int) -> list[int]:
+    """Numbers of up to `count` places (N, 2), each as far as possible from those before it."""
+    chosen = [int(places[:, 1].argmax())]
+    distance = np.linalg.norm(places - places[chosen[0]], axis=1)
+    while len(chosen) < min(count, len(places)):
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, np.linalg.norm(places - places[chosen[-1]], axis=1))
+    return chosen
 
 
 def _as_rows(jacobian: np.ndarray) -> np.ndarray:

@@ -20,10 +20,12 @@ from lifting.skeletons import Skeleton
 RADIUS_68 = 1.8724  # deviations in the radius that holds 68 % of an isotropic normal distribution in 3D
 LEAST_SIGMA = 5e-4  # metres: joints are never taken to be more exact than this
 LEAST_SIGMA_PX = 0.05
+RAY_SHARE, SIDE_SHARE = 0.04, 0.01  # of the distance: a lifter's deviation of the trajectory, along the ray and across
 DETECTOR_SHARE = 0.01  # of the person's size in the image: a detector's deviation on a joint it is sure of
 LEAST_SCORE = 0.05
 MEMORY_SECONDS = 1.0  # errors are taken to be forgotten after this time
 _THIRD_DIFFERENCE = np.sqrt(20.0)  # deviation of the third difference of white noise with deviation one
+_MEDIAN_POWER = {1: 0.455, 2: 0.693}  # median of the mean square of so many standard normal variables
 _MEDIAN = 0.6745  # median of the absolute value of a standard normal variable
 
 
@@ -37,6 +39,7 @@ class Observations:
         keypoint_skeleton, pixels (T, P, 2), sigma_px (T, P), camera: 2D evidence, None without.
         fps: frames per second. frame: ``camera`` or ``world``. first: the frame of the motion where this begins.
         claimed: whether the motion itself said how far its joints are to be trusted.
+        common: (T, 3, 3) square metres, covariance of the error that all joints of a frame share; None for none.
     """
 
     skeleton: Skeleton
@@ -50,6 +53,7 @@ class Observations:
     sigma_px: np.ndarray | None = None
     camera: Camera | None = None
     claimed: bool = False
+    common: np.ndarray | None = None
 
     def __len__(self) -> int:
         """T."""
@@ -98,8 +102,31 @@ def observe(motion: Motion, keypoints: Keypoints2D | None, camera: Camera | None
     seen = keypoints.seen[span]
     pixels = np.where(seen[..., None], np.asarray(keypoints.xy[span], dtype=np.float64), np.nan)
     sigma_px = _pixel_sigma(pixels, keypoints.score[span])
-    return replace(found, keypoint_skeleton=keypoints.skeleton, pixels=pixels, sigma_px=sigma_px,
-                   camera=_sliced(camera, span))
+    camera = _sliced(camera, span)
+    along, away = viewing_rays(joints, camera)
+    common = ray_covariance(along, (RAY_SHARE * away) ** 2, (SIDE_SHARE * away) ** 2)
+    return replace(found, keypoint_skeleton=keypoints.skeleton, pixels=pixels, sigma_px=sigma_px, camera=camera,
+                   common=common * MEMORY_SECONDS * motion.fps)  # fmt: skip
+
+
+def viewing_rays(joints: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors (T, 3) from the camera to a person of joints (T, J, 3) in the frame, and the distance (T,), metres."""
+    known = np.isfinite(joints).all(-1, keepdims=True)
+    middle = np.where(known, joints, 0.0).sum(1) / np.maximum(known.sum(1), 1)
+    present = np.flatnonzero(known.any(axis=(1, 2)))
+    middle = middle[present[np.abs(np.arange(len(joints))[:, None] - present).argmin(1)]]
+    rotation = np.asarray(camera.rotation, dtype=np.float64)
+    centre = -np.einsum("...ji,...j->...i", rotation, np.asarray(camera.translation, dtype=np.float64))
+    ray = middle - centre
+    away = np.maximum(np.linalg.norm(ray, axis=-1), 1e-6)
+    return ray / away[:, None], away
+
+
+def ray_covariance(along: np.ndarray, depth: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """Covariances (T, 3, 3) with the variances `depth` along unit vectors (T, 3) and `side` at right angles to them."""
+    outer = along[:, :, None] * along[:, None, :]
+    depth, side = (np.broadcast_to(value, len(along))[:, None, None] for value in (depth, side))
+    return depth * outer + side * (np.eye(3) - outer)
 
 
 def _sliced(camera: Camera, span: slice) -> Camera:
@@ -167,3 +194,20 @@ def frames_per_measurement(ratio: np.ndarray, deviation: float, fps: float) -> f
     limit = (most - 1) / (most + 1)
     correlation = np.clip(correlation, 0.0, limit)
     return float((1 + correlation) / (1 - correlation))
+
+
+def shared_covariance(mean: np.ndarray, variance: np.ndarray, along: np.ndarray, fps: float) -> np.ndarray:
+    """Covariance (T, 3, 3) of the error that joints share, judged by the mean residuals (T, 3) metres of a fit.
+
+    variance: (T,) what the mean would have if joints erred independently; along: (T, 3) unit vectors of the viewing
+    rays. Each of the two directions gets the power beyond that, times the number of frames that count as one.
+    """
+    depth = np.einsum("ti,ti->t", mean, along)[:, None]
+    side = mean - depth * along
+    parts = []
+    for values, axes in ((depth, 1), (side, 2)):
+        power = float(np.median((values**2).sum(-1))) / axes / _MEDIAN_POWER[axes]
+        excess = max(power - float(np.median(variance)), 0.0)
+        deviation = max(np.sqrt(power), 1e-9)
+        parts.append(excess * frames_per_measurement(values[:, None] / deviation, 1.0, fps))
+    return ray_covariance(along, np.array(parts[0]), np.array(parts[1]))

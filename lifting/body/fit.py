@@ -138,14 +138,16 @@ def fit_motion(
         keypoints = clean(in_known_layout(keypoints, body)).keypoints
     seen = observe(motion, keypoints, camera)
     problem = pose_problem(body, seen, height, as_pose_prior(prior, body), config)
-    solution = problem.solve(problem.start(), problem.terms(), config.wide, offsets=False)
+    solution = problem.solve(problem.start(), problem.terms(), config.wide, free=("shape",))
     problem = problem.reweighed(solution)
     solution = problem.solve(solution.state, problem.terms(), config.narrow)
-    problem, standing, more = problem.with_offsets_of(solution), None, []
+    problem, standing = problem.reweighed(solution), None
+    solution = problem.solve(solution.state, problem.terms(), config.narrow)
     if contacts and problem.can_stand:
         standing = problem.standing(solution.state)
-        more = problem.contact_terms(standing)
-    solution = problem.solve(solution.state, problem.terms() + more, config.narrow)
+        # The shape is held: a smaller body would slip less.
+        terms = problem.terms() + problem.contact_terms(standing)
+        solution = problem.solve(solution.state, terms, config.narrow, free=())
     return describe_fit(motion, problem, solution, standing, time.perf_counter() - began)
 
 

@@ -14,7 +14,7 @@ from lifting.body.points import Kinematics, PointSet
 from lifting.body.projection import camera_of_frames, project, project_with_jacobian
 from lifting.cameras import Camera
 
-_FRAMES_AT_ONCE = 64  # rows of the Jacobian that are held at once: they stay in the processor's cache
+_FRAMES_AT_ONCE = 32  # rows of the Jacobian that are held at once: they stay in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,20 +74,39 @@ class _PointTerm:
     def add_to(self, system: NormalEquations, state: State, kinematics: Kinematics) -> float:
         """Add the rows to `system` and return the cost."""
         points, cost = self._points(state), 0.0
-        offsets = self.offset_rows is not None and system.layout.num_offsets > 0
         for frames, part in frame_blocks(kinematics):
-            residual, by_position, rows = self._rows(points, part, frames, state, system)
+            positions, by_state = self._position_rows(points, part, state, system)
+            residual, by_position, by_focal = self._observed(positions, frames, state)
             inverse = self.inverse_sigma[frames]
-            rows[..., -1] = residual
             square = np.einsum("tji,tji,tj,tj->tj", residual, residual, inverse, inverse)
-            weight = (inverse * np.sqrt(robust_weight(square, self._scale)))[..., None, None]
-            rows *= weight
-            system.add_rows(frames, rows.reshape(len(rows), -1, rows.shape[-1]))
-            if offsets:
-                by_offset = weight * (by_position @ part.global_rotations[:, points.anchor_bones])
-                system.add_offset_rows(frames, rows, by_offset, self.offset_rows)
+            weight = (inverse * np.sqrt(robust_weight(square, self._scale)))[..., None]
+            by_position = by_position * weight[..., None]
+            columns = self._shared_columns(system)
+            rows = np.zeros((*residual.shape, system.frame_size + len(columns) + 1))
+            np.matmul(by_position, by_state, out=rows[..., : by_state.shape[-1]])
+            if len(columns) == system.num_globals:
+                self._add_offsets(rows, by_position @ part.global_rotations[:, points.anchor_bones], system)
+            if system.layout.num_focal and by_focal is not None:
+                rows[..., -2] = weight * by_focal
+            rows[..., -1] = weight * residual
+            system.add_rows(frames, rows.reshape(len(rows), -1, rows.shape[-1]), columns)
             cost += robust_cost(square, self._scale)
         return cost
+
+    def _shared_columns(self, system: NormalEquations) -> np.ndarray:
+        """Return which shared unknowns (n,) the term depends on."""
+        if self.offset_rows is None:
+            return system.layout.dense_columns
+        return np.arange(system.num_globals)
+
+    def _add_offsets(self, rows: np.ndarray, by_offset: np.ndarray, system: NormalEquations) -> None:
+        """Write how points depend on their offsets, (T, J, axes, 3), into rows (T, J, axes, D + G + 1)."""
+        if self.offset_rows is None or not system.layout.num_offsets:
+            return
+        used = np.flatnonzero(self.offset_rows >= 0)
+        start = system.frame_size + system.layout.offsets.start
+        columns = start + 3 * self.offset_rows[used, None] + np.arange(3)
+        rows[:, used[:, None, None], np.arange(self._axes)[:, None], columns[:, None]] = by_offset[:, used]
 
     def _points(self, state: State) -> PointSet:
         """Return the points with the state's offsets added, each in the axes of its anchor bone."""
@@ -97,15 +116,15 @@ class _PointTerm:
         moved[shifted, self.points.anchor_bones[shifted]] += state.offsets[self.offset_rows[shifted]]
         return replace(self.points, offsets=moved)
 
-    def _point_rows(self, points: PointSet, kinematics: Kinematics, state: State, system: NormalEquations):
-        """Return the points (T, J, 3) and their rows (T, J, 3, D + S + 1 [+ 1]), the last columns left open."""
-        layout, size = system.layout, system.frame_size
+    def _position_rows(self, points: PointSet, kinematics: Kinematics, state: State, system: NormalEquations):
+        """Return the points (T, J, 3) and their derivatives (T, J, 3, D + S) by the frame and, if free, the shape."""
+        size, num_shape = system.frame_size, system.layout.num_shape
         positions, by_rotation, by_shape = points.jacobian(kinematics, state.shape)
-        rows = np.zeros((*positions.shape, size + len(layout.dense_columns) + 1))
+        rows = np.empty((*positions.shape, size + num_shape))
         rows[..., : size - 3] = by_rotation
-        rows[..., range(3), range(size - 3, size)] = points.total_weights[:, None]
-        if layout.num_shape:
-            rows[..., size : size + layout.num_shape] = by_shape
+        rows[..., size - 3 : size] = points.total_weights[:, None, None] * np.eye(3)
+        if num_shape:
+            rows[..., size:] = by_shape
         return positions, rows
 
 
@@ -128,9 +147,18 @@ class Points3D(_PointTerm):
     def _predict(self, state: State, kinematics: Kinematics) -> np.ndarray:
         return self._points(state).evaluate(kinematics, state.shape)
 
+    def _observed(self, positions: np.ndarray, frames: slice, state: State):
+        """Return residuals (T, J, 3) in metres, their derivative by the position and by the focal length (none)."""
+        return positions - self.filled_target[frames], np.eye(3), None
+
     def _rows(self, points, kinematics, frames, state, system):
-        """Return residuals (T, J, 3) in metres, their derivative by the position and their rows (`_point_rows`)."""
-        positions, rows = self._point_rows(points, kinematics, state, system)
+        """Return residuals (T, J, 3) in metres, their derivative by the position, and rows for `add_rows`.
+
+        Rows (T, J, 3, D + n + 1) depend on the layout's dense columns; the residuals' column is left open.
+        """
+        positions, by_state = self._position_rows(points, kinematics, state, system)
+        rows = np.zeros((*positions.shape, system.frame_size + len(system.layout.dense_columns) + 1))
+        rows[..., : by_state.shape[-1]] = by_state
         return positions - self.filled_target[frames], np.eye(3), rows
 
 
@@ -163,15 +191,11 @@ class Points2D(_PointTerm):
     def _predict(self, state: State, kinematics: Kinematics) -> np.ndarray:
         return project(self._points(state).evaluate(kinematics, state.shape), self.camera, state.log_focal)
 
-    def _rows(self, points, kinematics, frames, state, system):
-        """Return residuals (T, J, 2) in pixels, their derivative by the position and their rows (`_point_rows`)."""
-        positions, rows = self._point_rows(points, kinematics, state, system)
+    def _observed(self, positions: np.ndarray, frames: slice, state: State):
+        """Return residuals (T, J, 2) in pixels, their derivative by the position and by the log focal length."""
         camera = camera_of_frames(self.camera, frames)
         pixels, by_point, by_focal = project_with_jacobian(positions, camera, state.log_focal)
-        rows = by_point @ rows
-        if system.layout.num_focal:
-            rows[..., -2] = by_focal
-        return pixels - self.filled_target[frames], by_point, rows
+        return pixels - self.filled_target[frames], by_point, by_focal
 
 
 def frame_blocks(kinematics: Kinematics) -> Iterator[tuple[slice, Kinematics]]:

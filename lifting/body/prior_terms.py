@@ -20,7 +20,7 @@ class PosePriorTerm(FixedTerm):
     """Plausible poses, by a `prior` such as `priors.PosePrior`; `weight` multiplies its cost.
 
     The prior has linearise(rotations (T, K, 3, 3)) -> residual (T, m) in standard deviations and Jacobian (T, m, 3 K)
-    by right perturbations, and cost(rotations): half the squared residuals plus what choosing a component costs.
+    by right perturbations, and cost(rotations): half the squared residuals, among which is the constant of a component.
     """
 
     prior: object
@@ -39,8 +39,9 @@ class PosePriorTerm(FixedTerm):
         """Add the rows to `system` and return the cost."""
         residual, jacobian = self.prior.linearise(state.rotations)
         root = np.sqrt(self.weight)
-        system.add_frames(root * jacobian, root * residual, columns=slice(0, system.frame_size - 3))
-        return self.cost(state, kinematics)
+        jacobian *= root
+        system.add_frames(jacobian, root * residual, columns=slice(0, system.frame_size - 3))
+        return float(0.5 * self.weight * np.vdot(residual, residual))
 
 
 @dataclass(frozen=True, eq=False)

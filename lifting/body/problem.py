@@ -10,19 +10,27 @@ from functools import cached_property
 import numpy as np
 
 from lifting.body.capsules import SelfIntersection
-from lifting.body.contact_terms import contact_terms
+from lifting.body.contact_terms import (
+    ContactPoints,
+    GroundContact,
+    NoSlip,
+    Penetration,
+    sole_points,
+    standing_clearances,
+)
 from lifting.body.energy import State
-from lifting.body.evidence import Observations, noise_factor
+from lifting.body.evidence import Observations, noise_factor, shared_covariance, viewing_rays
 from lifting.body.initial import initial_state
+from lifting.body.lifted_points import LiftedPoints
 from lifting.body.limits import JointLimits
 from lifting.body.model import BodyModel
-from lifting.body.point_terms import Points2D, Points3D
+from lifting.body.point_terms import Points2D
 from lifting.body.points import PointSet
 from lifting.body.prior_terms import OffsetPrior, PosePriorTerm, ShapePrior, StaturePrior
 from lifting.body.priors import BodyPriors, PosePrior
 from lifting.body.smoothness import RotationSmoothness, TranslationSmoothness
 from lifting.body.solver import Solution, solve, solve_chunked
-from lifting.contacts import clearances, contact_probabilities, foot_points
+from lifting.contacts import contact_probabilities, foot_points
 from lifting.ground import Ground, estimate_ground
 
 FEET_LAYOUTS = ("coco17_feet", "h36m17")
@@ -31,6 +39,9 @@ LOW_FEET = 5.0  # percent of the feet's heights over their clearance: where the 
 # Angular accelerations relative to the trunk's, by part of the joint's name: from the free motion capture.
 MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in deviations
 OFFSET_RANGE = (0.002, 0.03)  # metres
+FLOOR_SIGMA = 0.015  # metres: unevenness of a floor and of soles
+CONTACT_SECONDS = 0.5  # of standing that count as one measurement of the floor
+DOUBTFUL_FLOOR = 8.0  # degrees of doubt about the direction of gravity
 FIXED_POINT = re.compile(r"eye_|mouth|^(left|right)_(pinky|index|thumb)$")  # more such points would only cost time
 AGILE = {"shoulder": 2.0, "elbow": 1.5, "wrist": 3.0, "hip": 1.5, "knee": 1.5, "ankle": 2.0, "foot": 3.0, "head": 1.5}
 
@@ -63,11 +74,34 @@ class FitConfig:
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """Feet on the floor: names (F,), probability (T, F) and the floor in the motion's frame."""
+    """Feet on the floor.
+
+    names (F,) of the foot points, the points, and places (T, F, 3) metres where they were; clearance (F,) metres over
+    the floor at which they stand; probability (T, F) that they do; ground: the floor in the motion's frame.
+    """
 
     names: tuple[str, ...]
+    points: PointSet
+    places: np.ndarray
+    clearance: np.ndarray
     probability: np.ndarray
     ground: Ground
+
+    def height_sigma(self, fps: float) -> float:
+        """Metres: how far standing points may be off the floor in one frame, so that a contact of many counts as one.
+
+        Heights are as good as the floor: its tilt is in doubt, and more so the farther from the middle of the contacts.
+        """
+        middle = np.average(self.places.reshape(-1, 3), axis=0, weights=self.probability.reshape(-1) + 1e-9)
+        away = np.linalg.norm(self.places - middle, axis=-1)
+        reach = np.sqrt(np.average(away**2, weights=self.probability + 1e-9))
+        tilt = reach * np.radians(self.ground.sigma_degrees)
+        return float(np.hypot(FLOOR_SIGMA, tilt) * np.sqrt(max(CONTACT_SECONDS * fps, 1.0)))
+
+    @property
+    def floor_known(self) -> bool:
+        """Whether the floor is known well enough to stand on, or only that feet rest."""
+        return self.ground.source != "camera" and self.ground.sigma_degrees < DOUBTFUL_FLOOR
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +115,7 @@ class Problem:
     prior: PosePrior | None
     config: FitConfig
     offset_sigma: float | None = None
+    first_guess: Observations | None = None
 
     def start(self) -> State:
         """The closed-form start."""
@@ -113,10 +148,11 @@ class Problem:
             terms.append(StaturePrior(self.body, self.height, config.height))
         return terms
 
-    def joint_term(self) -> Points3D:
+    def joint_term(self) -> LiftedPoints:
         """The term of the 3D joints."""
-        points = self.body.point_set(self.seen.skeleton)
-        return Points3D(points, self.seen.joints, self.seen.sigma, self.config.robust)
+        seen = self.seen
+        points = self.body.point_set(seen.skeleton)
+        return LiftedPoints(points, seen.joints, seen.sigma, self.config.robust, common=seen.common)
 
     def pixel_term(self) -> Points2D:
         """The term of the 2D points, each with a free offset."""
@@ -129,13 +165,15 @@ class Problem:
         factors = [next((f for part, f in self.config.agile.items() if part in name), 1.0) for name in self.body.joints]
         return self.config.rotation_acceleration * np.array(factors)
 
-    def solve(self, state: State, terms: list, scales: tuple[float, ...], offsets: bool = True) -> Solution:
+    def solve(
+        self, state: State, terms: list, scales: tuple[float, ...], free: tuple[str, ...] = ("shape", "offsets")
+    ) -> Solution:
         """Minimises the energy of some terms, robust scales multiplied by one factor after the other.
 
-        offsets: whether the points' offsets move, too; they cost as much as everything else.
+        free: which of the unknowns that all frames share move.
         """
-        free = ("shape", "offsets") if offsets and len(state.offsets) else ("shape",)
         config = self.config
+        free = tuple(name for name in free if name != "offsets" or len(state.offsets))
         options = dict(body=self.body, robust_factors=scales, max_iterations=config.iterations,
                        tolerance=config.tolerance, free=free)  # fmt: skip
         if len(self.seen) <= config.chunk:
@@ -148,27 +186,26 @@ class Problem:
         kinematics = self.body.kinematics(state.rotations, state.trajectory, state.shape)
         # A body that follows the joints leaves residuals that are smaller than their errors: what a lifter says of its
         # own errors is not made smaller by them.
-        least = 1.0 if seen.claimed else 0.0
-        joints = noise_factor(self.joint_term().residuals(state, kinematics), seen.sigma, seen.fps, least)
-        pixels = None
-        if seen.pixels is not None:
-            pixels = noise_factor(self.pixel_term().residuals(state, kinematics), seen.sigma_px, seen.fps)
-        return replace(self, seen=seen.rescaled(joints, pixels))
-
-    def with_offsets_of(self, solution: Solution) -> Problem:
-        """The same with offsets as large as those of a solution, so that none are made up where definitions agree."""
-        size = np.abs(solution.state.offsets)
-        if not len(size):
-            return self
-        least, most = OFFSET_RANGE
-        return replace(self, offset_sigma=float(np.clip(np.median(size) / MEDIAN_OF_NORMAL, least, most)))
+        least, first = 1.0 if seen.claimed else 0.0, self.first_guess or seen
+        joints = noise_factor(self.joint_term().residuals(state, kinematics), first.sigma, seen.fps, least)
+        if seen.pixels is None:
+            return replace(self, seen=first.rescaled(joints, None), first_guess=first)
+        pixels = noise_factor(self.pixel_term().residuals(state, kinematics), first.sigma_px, seen.fps)
+        mean, variance = self.joint_term().common_error(state, kinematics)
+        along, _ = viewing_rays(seen.joints, seen.camera)
+        common = shared_covariance(mean, variance, along, seen.fps)
+        offset = None
+        if state.offsets.any():
+            offset = float(np.clip(np.median(np.abs(state.offsets)) / MEDIAN_OF_NORMAL, *OFFSET_RANGE))
+        return replace(self, seen=replace(first.rescaled(joints, pixels), common=common), first_guess=first,
+                       offset_sigma=offset)  # fmt: skip
 
     def standing(self, state: State) -> Standing:
         """Which feet stand where, judged by the fitted body."""
         kinematics = self.body.kinematics(state.rotations, state.trajectory, state.shape)
         names, points = self.feet()
         feet = points.evaluate(kinematics, state.shape)
-        heights = clearances(names)
+        heights = standing_clearances(self.body, points, state.shape)
         if self.seen.frame == "world":
             low = np.percentile(feet[..., 2] - heights, LOW_FEET)
             ground = Ground(WORLD_UP, float(low), source="world frame")
@@ -176,7 +213,7 @@ class Problem:
             joints = self.body.point_set("h36m17").evaluate(kinematics, state.shape)
             ground = estimate_ground(joints, "h36m17", self.seen.fps, feet=feet, clearance=heights)
         probability = contact_probabilities(feet - heights[:, None] * ground.up, self.seen.fps, up=ground.up)
-        return Standing(names, probability, ground)
+        return Standing(names, points, feet, heights, probability, ground)
 
     @property
     def can_stand(self) -> bool:
@@ -192,8 +229,12 @@ class Problem:
 
     def contact_terms(self, standing: Standing) -> list:
         """Floor, slip, penetration, joint limits and limbs inside each other."""
-        names, points = self.feet()
-        terms = list(contact_terms(points, standing.probability, standing.ground, self.seen.fps, clearances(names)))
+        feet = ContactPoints(standing.points)
+        terms: list = [NoSlip(feet, standing.probability, self.seen.fps)]
+        if standing.floor_known:
+            sigma = standing.height_sigma(self.seen.fps)
+            terms.append(GroundContact(feet, standing.probability, standing.ground, standing.clearance, sigma))
+            terms.append(Penetration(ContactPoints(sole_points(self.body)), standing.ground, sigma=0.005))
         if self.priors is not None:
             terms.append(JointLimits.from_priors(self.priors, self.body))
         return [*terms, SelfIntersection(self.body)]

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lifting.cameras import Camera, _square_radius_limit
+from lifting.cameras import Camera, square_radius_limit
 
 NEAR = 0.1  # metres
 
@@ -64,7 +64,7 @@ def _distort(flat: np.ndarray, distortion: np.ndarray):
     """Return bent points (..., 2), the radial factor, the squared radius and whether it lies inside the fold."""
     k1, k2, p1, p2, k3 = distortion
     x, y = flat[..., 0], flat[..., 1]
-    limit = _square_radius_limit(distortion)
+    limit = square_radius_limit(distortion)
     true_square = x * x + y * y
     square = np.minimum(true_square, limit)
     radial = 1 + square * (k1 + square * (k2 + square * k3))

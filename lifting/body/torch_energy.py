@@ -20,7 +20,7 @@ from lifting.body.prior_terms import FocalPrior, OffsetPrior, PosePriorTerm, Sha
 from lifting.body.projection import NEAR
 from lifting.body.smoothness import RotationSmoothness, TranslationSmoothness
 from lifting.body.torch_model import PosedBones, TorchBody
-from lifting.cameras import Camera, _square_radius_limit
+from lifting.cameras import Camera, square_radius_limit
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,31 @@ def robust_cost(term: Term, residual: Tensor) -> Tensor:
     """Return 0.5 rho(|r|^2) of whitened residuals (..., axes), one value to each row."""
     square = (residual * residual).sum(dim=-1)
     limit = squared_scale(term, residual)
-    return 0.5 * (square if limit is None else limit * square / (limit + square))
+    if limit is None:
+        return 0.5 * square
+    return 0.5 * (limit * torch.log1p(square / limit) if _heavy_tailed(term) else limit * square / (limit + square))
+
+
+def root_weight(term: Term, residual: Tensor) -> Tensor:
+    """Return the factor (..., 1) of a term's rows and whitened residuals (..., axes) in reweighted least squares."""
+    square = (residual * residual).sum(dim=-1, keepdim=True)
+    limit = squared_scale(term, residual)
+    if limit is None:
+        return torch.ones_like(square)
+    return (limit / (limit + square)).sqrt() if _heavy_tailed(term) else limit / (limit + square)
+
+
+def _heavy_tailed(term: Term) -> bool:
+    """Whether a term's robust cost is that of the smoothness terms, a logarithm, and not Geman-McClure's."""
+    return isinstance(term, (RotationSmoothness, TranslationSmoothness))
 
 
 def squared_scale(term: Term, residual: Tensor) -> float | None:
     """Return the square of a term's robust scale for residuals (..., axes); None for least squares."""
     scale = getattr(term, "robust", None)
-    return None if scale is None else scale**2 * residual.shape[-1]
+    if scale is None:
+        return None
+    return scale**2 if _heavy_tailed(term) else scale**2 * residual.shape[-1]
 
 
 @singledispatch
@@ -76,6 +94,9 @@ def whitened(term: Term, state: TorchState) -> Tensor:
 
 @whitened.register
 def _(term: Points3D, state: TorchState) -> Tensor:
+    if getattr(term, "common", None) is not None:
+        raise ValueError(f"The term {term.name!r} has an error that its points share, which has no form in torch; "
+                         "leave out `common`, or solve with the numpy solver.")
     return (_points(term, state) - state.tensor(term.filled_target)) * state.tensor(term.inverse_sigma)[..., None]
 
 
@@ -106,7 +127,7 @@ def project(points: Tensor, camera: Camera, state: TorchState) -> Tensor:
     safe = points[..., 2:].clamp(min=NEAR)
     flat = points[..., :2] * (1.0 / safe - (points[..., 2:] - safe) / safe.detach() ** 2)
     if camera.distortion.any():
-        flat = _distort(flat, camera.distortion.tolist(), _square_radius_limit(camera.distortion))
+        flat = _distort(flat, camera.distortion.tolist(), square_radius_limit(camera.distortion))
     focal = state.tensor(camera.focal) * state.log_focal.exp()[..., None, None, None]
     return flat * focal + state.tensor(camera.center)
 

@@ -23,7 +23,7 @@ from lifting.body.prior_terms import PosePriorTerm, StaturePrior, TwistPrior
 from lifting.body.smoothness import RotationSmoothness, TranslationSmoothness
 from lifting.body.solver import ROBUST_FACTORS, STAGE_TOLERANCE, Solution, evaluate
 from lifting.body.torch_banded import BatchEquations
-from lifting.body.torch_energy import TorchState, matrix_to_rotvec, robust_cost, squared_scale, whitened
+from lifting.body.torch_energy import TorchState, matrix_to_rotvec, robust_cost, root_weight, squared_scale, whitened
 from lifting.body.torch_model import TorchBody, rotvec_to_matrix
 from lifting.cameras import Camera
 
@@ -192,10 +192,7 @@ class _BatchSearch:
         weights = []
         for term in terms:
             residual = whitened(term, posed)
-            limit = squared_scale(term, residual)
-            square = (residual * residual).sum(dim=-1, keepdim=True)
-            weight = torch.ones_like(square) if limit is None else limit / (limit + square)
-            weights.append(weight.expand_as(residual).flatten(2))
+            weights.append(root_weight(term, residual).expand_as(residual).flatten(2))
         weights = torch.cat(weights, dim=-1)
 
         def residuals(step: Tensor, shared_step: Tensor) -> Tensor:
@@ -261,16 +258,19 @@ def _add_rotation_smoothness(equations: BatchEquations, term: RotationSmoothness
     weight = posed.tensor(np.broadcast_to(term.fps**2 / np.asarray(term.sigma, float), rotations.shape[2]))
     later = _inverse_right_jacobian(turns) * weight[:, None, None]
     earlier = later.transpose(-1, -2)
+    residual = (turns[:, 1:] - turns[:, :-1]) * weight[:, None]
+    root = root_weight(term, residual)
     jacobians = [earlier[:, :-1], -later[:, :-1] - earlier[:, 1:], later[:, 1:]]
-    equations.add_chains(jacobians, (turns[:, 1:] - turns[:, :-1]) * weight[:, None], 0)
+    equations.add_chains([root[..., None] * jacobian for jacobian in jacobians], root * residual, 0)
 
 
 def _add_translation_smoothness(equations: BatchEquations, term: TranslationSmoothness, posed: TorchState) -> None:
     """Add the rows of `TranslationSmoothness`."""
     residual = whitened(term, posed)
     weight = posed.tensor(np.broadcast_to(term.fps**2 / np.asarray(term.sigma, float), 3))
-    block = torch.diag(weight).expand(*residual.shape[:3], 3, 3)
-    equations.add_chains([block, -2 * block, block], residual, equations.gradient.shape[-1] // 3 - 1)
+    root = root_weight(term, residual)
+    block = root[..., None] * torch.diag(weight)
+    equations.add_chains([block, -2 * block, block], root * residual, equations.gradient.shape[-1] // 3 - 1)
 
 
 def _inverse_right_jacobian(rotvec: Tensor) -> Tensor:
