@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from small_clip import kinematics_of, small_clip
 
+from lifting.body.contact_terms import contact_terms
 from lifting.body.energy import State
 from lifting.body.prior_terms import FocalPrior, OffsetPrior, PosePriorTerm, StaturePrior
 from lifting.body.smoothness import RotationSmoothness
 from lifting.body.solver import evaluate, linearise, solve, solve_chunked
 from lifting.body.windows import split
 from lifting.cameras import Camera
+from lifting.ground import Ground
 
 CLIP = small_clip(frames=24)
 
@@ -137,31 +139,37 @@ def test_stature_is_kept():
     assert CLIP.body.stature(state.shape) == pytest.approx(1.9, abs=2e-3)
 
 
-@pytest.mark.parametrize("free", [("shape", "focal"), ()])
-def test_chunks_equal_the_whole(free):
+@pytest.mark.parametrize("free", [("shape", "offsets", "focal"), ()])
+@pytest.mark.parametrize(("frames", "chunk"), [(60, 14), (21, 8)])
+def test_windows_give_the_whole_solution(frames, chunk, free):
     rng = np.random.default_rng(2)
-    clip = small_clip(frames=100)
-    start = clip.start if free else replace(clip.start, shape=clip.truth.shape)
-    terms = clip.terms(clip.joints + 0.01 * rng.normal(size=clip.joints.shape),
-                       clip.pixels + rng.normal(size=clip.pixels.shape)) + [FocalPrior(0.01)]  # fmt: skip
+    clip = small_clip(frames=frames)
+    joints, pixels = clip.joints.copy(), clip.pixels + rng.normal(size=clip.pixels.shape)
+    joints[rng.random(joints.shape[:2]) < 0.1] += 0.5
+    terms = clip.terms(joints + 0.01 * rng.normal(size=joints.shape), pixels)
+    terms[1] = replace(terms[1], offset_rows=np.where(np.arange(23) < 2, np.arange(23), -1))
+    terms[2:4] = [replace(term, robust=1.0) for term in terms[2:4]]
+    contacts = contact_terms(clip.body.point_set("coco17_feet").subset([17, 20]), rng.random((frames, 2)),
+                             Ground((0.0, -1.0, 0.0), -1.0), 25.0)
+    terms += [*contacts, OffsetPrior(0.02), FocalPrior(0.01)]
+    start = replace(clip.start, offsets=np.zeros((2, 3)))
     whole = solve(terms, start, body=clip.body, free=free)
-    chunked = solve_chunked(terms, start, body=clip.body, free=free, chunk=50, overlap=40)
-    joints = [kinematics_of(clip.body, solution.state).joints for solution in (whole, chunked)]
-    assert np.abs(joints[0] - joints[1]).max() < 1e-3
-    assert chunked.cost == pytest.approx(whole.cost, rel=1e-3)
-    sigma = [np.sqrt(np.einsum("tii->ti", solution.marginal_covariances())) for solution in (whole, chunked)]
-    np.testing.assert_allclose(sigma[1], sigma[0], rtol=0.03)
+    cut = solve_chunked(terms, start, body=clip.body, free=free, chunk=chunk)
+    assert len(cut.windows) > 1 and cut.iterations == whole.iterations
+    np.testing.assert_allclose(cut.history[-1], whole.history[-1], rtol=1e-9)
+    for name in ("rotations", "trajectory", "shape", "offsets", "log_focal"):
+        np.testing.assert_allclose(getattr(cut.state, name), getattr(whole.state, name), atol=1e-8)
+    np.testing.assert_allclose(cut.marginal_covariances(), whole.marginal_covariances(), rtol=1e-6, atol=1e-9)
 
 
-def test_windows_cover_the_clip_once():
-    for frames, chunk, overlap in ((1000, 300, 50), (37, 512, 64), (1, 2, 0), (700, 512, 64)):
-        windows = split(frames, chunk, overlap)
-        kept = np.concatenate([np.arange(frames)[window.kept] for window in windows])
-        np.testing.assert_array_equal(kept, np.arange(frames))
-        for window in windows:
-            np.testing.assert_array_equal(np.arange(frames)[window.frames][window.core], np.arange(frames)[window.kept])
-    with pytest.raises(ValueError, match="overlap"):
-        split(100, 50, 50)
+def test_windows_cover_the_clip_and_share_two_frames():
+    for frames, chunk in ((1000, 300), (37, 512), (1, 8), (700, 512), (21, 8)):
+        windows = split(frames, chunk)
+        assert windows[0].start == 0 and windows[-1].stop == frames
+        for before, after in zip(windows[:-1], windows[1:], strict=True):
+            assert before.stop == after.start + 2
+    with pytest.raises(ValueError, match="at least 8"):
+        split(100, 7)
 
 
 def test_progress_and_iteration_limit():

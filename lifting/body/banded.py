@@ -6,6 +6,8 @@ flat array, so that the blocks of all frames are a strided view of it and are fi
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from scipy.linalg import blas, lapack
@@ -66,55 +68,76 @@ class BandedCholesky:
     def _solve_lower_blocks(self, right: np.ndarray) -> np.ndarray:
         """Return L^-1 `right` frame by frame: for many columns faster than LAPACK's loop over columns."""
         result, size = np.array(right, order="C"), self.frame_size
-        diagonal, below = self._view(0, self.num_frames), self._blocks_below()
+        diagonal, before = self._view(0, self.num_frames), np.empty((size, 2 * size))
         for index in range(self.num_frames):
             start = index * size
             part = result[start : start + size]
-            first = max(start - 2 * size, 0)
-            if first < start:
-                part -= below[index, :, 2 * size - (start - first) :] @ result[first:start]
+            if index:
+                self._left_of(index, before)
+                first = max(start - 2 * size, 0)
+                part -= before[:, 2 * size - (start - first) :] @ result[first:start]
             part[:] = blas.dtrsm(1.0, diagonal[index].T, part.T, side=1, lower=1, trans_a=1, overwrite_b=1).T
         return result
 
-    def _blocks_below(self) -> np.ndarray:
-        """Return [L_t,t-2 | L_t,t-1] of every frame, (T, D, 2 D), zeros where there is no such frame."""
+    def _left_of(self, index: int, blocks: np.ndarray) -> None:
+        """Write [L_t,t-2 | L_t,t-1] of frame t = `index` into `blocks` (D, 2 D); the first is left alone for t = 1."""
         size = self.frame_size
-        result = np.zeros((self.num_frames, size, 2 * size))
-        near, far = self._view(size, self.num_frames - 1), self._view(2 * size, self.num_frames - 2)
-        place = np.arange(size)
-        result[1:, :, size:] = near.swapaxes(1, 2)
-        inside = 2 * size + place[:, None] - place <= self.width  # beyond the band lie other entries
-        np.multiply(far.swapaxes(1, 2), inside, out=result[2:, :, :size])
-        return result
+        blocks[:, size:] = self._view(size, self.num_frames - 1)[index - 1].T
+        if index > 1:
+            far = self._view(2 * size, self.num_frames - 2)[index - 2].T
+            np.multiply(far, self._inside, out=blocks[:, :size])
+
+    @cached_property
+    def _inside(self) -> np.ndarray:
+        """(D, D) which entries of a block two frames below the diagonal the band holds: beyond it lie others."""
+        place = np.arange(self.frame_size)
+        return 2 * self.frame_size + place[:, None] - place <= self.width
+
+    def add_start(self, matrix: np.ndarray) -> None:
+        """Add `matrix` (2 D, 2 D) to the blocks of the first two frames of A, after `fill`."""
+        size = self.frame_size
+        diagonal = self._view(0, self.num_frames)
+        diagonal[0] += np.triu(matrix[:size, :size])
+        diagonal[1] += np.triu(matrix[size:, size:])
+        self._view(size, self.num_frames - 1)[0] += matrix[:size, size:]
+
+    def last_block(self) -> np.ndarray:
+        """Return L's block (2 D, 2 D) of the last two frames: L L^T is what of A is left when all others are gone."""
+        size, diagonal = self.frame_size, self._view(0, self.num_frames)
+        zeros = np.zeros((size, size))
+        below = self._view(size, self.num_frames - 1)[-1].T
+        return np.block([[np.tril(diagonal[-2].T), zeros], [below, np.tril(diagonal[-1].T)]])
 
     def solve_upper(self, right: np.ndarray) -> np.ndarray:
         """Return L^-T `right` for right (size, n)."""
         return lapack.dtbtrs(self.band, np.asfortranarray(right), uplo="L", trans="T")[0]
 
-    def inverse_blocks(self, spread: np.ndarray) -> np.ndarray:
+    def inverse_blocks(self, spread: np.ndarray, after: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the diagonal blocks (T, D, D) of A^-1 + S S^T with S = L^-T `spread`, `spread` (size, n).
 
-        From the last frame backwards: with W the blocks of L below that of frame t, M = W L_tt^-1 and Z the block of
-        the inverse of the two frames after it, row t of the inverse is [L_tt^-T L_tt^-1 + M^T Z M | -M^T Z]. Source:
-        K. Takahashi, J. Fagan, M.-S. Chen, "Formation of a sparse bus impedance matrix", 1973.
+        Also returns [A^-1 | S] (2 D, 2 D + n) of the first two frames. `after` is that of the last two where more
+        frames follow: then their blocks are left out. From the last frame backwards: with W the blocks of L below
+        that of frame t, M = W L_tt^-1 and Z the block of the inverse of the two frames after it, row t of the inverse
+        is [L_tt^-T L_tt^-1 + M^T Z M | -M^T Z]. Source: K. Takahashi, J. Fagan, M.-S. Chen, "Formation of a sparse bus
+        impedance matrix", 1973.
         """
-        size, columns = self.frame_size, spread.shape[1]
-        diagonal, below = self._view(0, self.num_frames), self._blocks_below()
-        result = np.empty((self.num_frames, size, size))
-        known = np.zeros((2 * size, 2 * size + columns))  # [Z | S] of the two frames after
-        for index in range(self.num_frames - 1, -1, -1):
+        size, columns = self.frame_size, 2 * self.frame_size
+        count = self.num_frames if after is None else self.num_frames - 2
+        known = np.zeros((columns, columns + spread.shape[1])) if after is None else after
+        result, left, below = np.empty((count, size, size)), np.empty((size, columns)), np.zeros((columns, size))
+        diagonal = self._view(0, self.num_frames)
+        for index in range(count - 1, -1, -1):
             inverse = np.tril(lapack.dtrtri(diagonal[index].T, lower=1)[0])
-            passed = np.zeros((2 * size, size))
-            for after in (1, 2):
-                if index + after < self.num_frames:
-                    place = slice((2 - after) * size, (3 - after) * size)
-                    passed[(after - 1) * size : after * size] = below[index + after, :, place] @ inverse
+            for distance in range(1, min(2, self.num_frames - 1 - index) + 1):
+                self._left_of(index + distance, left)
+                below[(distance - 1) * size : distance * size] = left[:, (2 - distance) * size : (3 - distance) * size]
+            passed = below @ inverse
             moved = passed.T @ known
-            block = inverse.T @ inverse + moved[:, : 2 * size] @ passed
+            block = inverse.T @ inverse + moved[:, :columns] @ passed
             block = 0.5 * (block + block.T)  # asymmetry would grow from frame to frame
-            effect = inverse.T @ spread[index * size : (index + 1) * size] - moved[:, 2 * size :]
-            np.add(block, effect @ effect.T, out=result[index])
-            corner, shared = known[:size, :size].copy(), known[:size, 2 * size :].copy()
-            known[:size] = np.concatenate([block, -moved[:, :size], effect], axis=1)
-            known[size:] = np.concatenate([-moved[:, :size].T, corner, shared], axis=1)
-        return result
+            effect = inverse.T @ spread[index * size : (index + 1) * size] - moved[:, columns:]
+            result[index] = block + effect @ effect.T
+            upper = np.concatenate([block, -moved[:, :size], effect], axis=1)
+            lower = np.concatenate([-moved[:, :size].T, known[:size, :size], known[:size, columns:]], axis=1)
+            known = np.concatenate([upper, lower])
+        return result, known

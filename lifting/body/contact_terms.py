@@ -264,7 +264,7 @@ def standing_clearances(body: BodyModel, points: PointSet, shape: np.ndarray | N
     return heights - (body.rest_vertices(shape) @ up).min()
 
 
-def sole_points(body: BodyModel, per_foot: int = 6) -> PointSet:
+def sole_points(body: BodyModel, per_foot: int = 8) -> PointSet:
     """Vertices spread over the soles of both feet: what must not sink into the floor.
 
     Of the vertices within `SOLE_THICKNESS` of the lowest of the rest mesh, on each side of the body the outermost ones

@@ -20,12 +20,10 @@ from lifting.skeletons import Skeleton
 RADIUS_68 = 1.8724  # deviations in the radius that holds 68 % of an isotropic normal distribution in 3D
 LEAST_SIGMA = 5e-4  # metres: joints are never taken to be more exact than this
 LEAST_SIGMA_PX = 0.05
-RAY_SHARE, SIDE_SHARE = 0.04, 0.01  # of the distance: a lifter's deviation of the trajectory, along the ray and across
 DETECTOR_SHARE = 0.01  # of the person's size in the image: a detector's deviation on a joint it is sure of
 LEAST_SCORE = 0.05
 MEMORY_SECONDS = 1.0  # errors are taken to be forgotten after this time
 _THIRD_DIFFERENCE = np.sqrt(20.0)  # deviation of the third difference of white noise with deviation one
-_MEDIAN_POWER = {1: 0.455, 2: 0.693}  # median of the mean square of so many standard normal variables
 _MEDIAN = 0.6745  # median of the absolute value of a standard normal variable
 
 
@@ -38,8 +36,6 @@ class Observations:
             metres, standard deviation on each axis.
         keypoint_skeleton, pixels (T, P, 2), sigma_px (T, P), camera: 2D evidence, None without.
         fps: frames per second. frame: ``camera`` or ``world``. first: the frame of the motion where this begins.
-        claimed: whether the motion itself said how far its joints are to be trusted.
-        common: (T, 3, 3) square metres, covariance of the error that all joints of a frame share; None for none.
     """
 
     skeleton: Skeleton
@@ -52,8 +48,6 @@ class Observations:
     pixels: np.ndarray | None = None
     sigma_px: np.ndarray | None = None
     camera: Camera | None = None
-    claimed: bool = False
-    common: np.ndarray | None = None
 
     def __len__(self) -> int:
         """T."""
@@ -81,8 +75,7 @@ def observe(motion: Motion, keypoints: Keypoints2D | None, camera: Camera | None
     span = slice(known[0], known[-1] + 1)
     joints = absolute[span]
     sigma = _joint_sigma(motion, joints, span)
-    found = Observations(motion.skeleton, joints, sigma, motion.fps, motion.frame, span.start,
-                         claimed=motion.sigma is not None)
+    found = Observations(motion.skeleton, joints, sigma, motion.fps, motion.frame, span.start)
     if keypoints is None:
         return found
     if camera is None:
@@ -102,31 +95,8 @@ def observe(motion: Motion, keypoints: Keypoints2D | None, camera: Camera | None
     seen = keypoints.seen[span]
     pixels = np.where(seen[..., None], np.asarray(keypoints.xy[span], dtype=np.float64), np.nan)
     sigma_px = _pixel_sigma(pixels, keypoints.score[span])
-    camera = _sliced(camera, span)
-    along, away = viewing_rays(joints, camera)
-    common = ray_covariance(along, (RAY_SHARE * away) ** 2, (SIDE_SHARE * away) ** 2)
-    return replace(found, keypoint_skeleton=keypoints.skeleton, pixels=pixels, sigma_px=sigma_px, camera=camera,
-                   common=common * MEMORY_SECONDS * motion.fps)  # fmt: skip
-
-
-def viewing_rays(joints: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vectors (T, 3) from the camera to a person of joints (T, J, 3) in the frame, and the distance (T,), metres."""
-    known = np.isfinite(joints).all(-1, keepdims=True)
-    middle = np.where(known, joints, 0.0).sum(1) / np.maximum(known.sum(1), 1)
-    present = np.flatnonzero(known.any(axis=(1, 2)))
-    middle = middle[present[np.abs(np.arange(len(joints))[:, None] - present).argmin(1)]]
-    rotation = np.asarray(camera.rotation, dtype=np.float64)
-    centre = -np.einsum("...ji,...j->...i", rotation, np.asarray(camera.translation, dtype=np.float64))
-    ray = middle - centre
-    away = np.maximum(np.linalg.norm(ray, axis=-1), 1e-6)
-    return ray / away[:, None], away
-
-
-def ray_covariance(along: np.ndarray, depth: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """Covariances (T, 3, 3) with the variances `depth` along unit vectors (T, 3) and `side` at right angles to them."""
-    outer = along[:, :, None] * along[:, None, :]
-    depth, side = (np.broadcast_to(value, len(along))[:, None, None] for value in (depth, side))
-    return depth * outer + side * (np.eye(3) - outer)
+    return replace(found, keypoint_skeleton=keypoints.skeleton, pixels=pixels, sigma_px=sigma_px,
+                   camera=_sliced(camera, span))
 
 
 def _sliced(camera: Camera, span: slice) -> Camera:
@@ -164,12 +134,12 @@ def white_noise(values: np.ndarray) -> float:
     return float(np.median(steps)) / _MEDIAN if len(steps) else 0.0
 
 
-def noise_factor(residuals: np.ndarray, sigma: np.ndarray, fps: float, least: float = 0.0) -> float:
+def noise_factor(residuals: np.ndarray, sigma: np.ndarray, fps: float) -> float:
     """By what factor standard deviations `sigma` are to be multiplied, judged by the residuals of a fit.
 
-    residuals: (T, J, d), NaN where missing; sigma: (T, J), both in one unit. A robust ratio of the two, at least
-    `least`, times the square root of (1 + r) / (1 - r), r being the correlation of successive residuals: an
-    autoregressive error of first order carries so much less information per frame (Bayley and Hammersley, 1946).
+    residuals: (T, J, d), NaN where missing; sigma: (T, J), both in one unit. A robust ratio of the two, times the
+    square root of (1 + r) / (1 - r), r being the correlation of successive residuals: an autoregressive error of first
+    order carries so much less information per frame (Bayley and Hammersley, 1946).
     """
     ratio = residuals / sigma[..., None]
     ratio = np.where(np.isfinite(ratio), ratio, np.nan)
@@ -178,7 +148,7 @@ def noise_factor(residuals: np.ndarray, sigma: np.ndarray, fps: float, least: fl
     if not known.any():
         return 1.0
     deviation = float(np.median(size[known])) / _MEDIAN
-    return max(deviation, least) * np.sqrt(frames_per_measurement(ratio, deviation, fps))
+    return deviation * np.sqrt(frames_per_measurement(ratio, deviation, fps))
 
 
 def frames_per_measurement(ratio: np.ndarray, deviation: float, fps: float) -> float:
@@ -194,20 +164,3 @@ def frames_per_measurement(ratio: np.ndarray, deviation: float, fps: float) -> f
     limit = (most - 1) / (most + 1)
     correlation = np.clip(correlation, 0.0, limit)
     return float((1 + correlation) / (1 - correlation))
-
-
-def shared_covariance(mean: np.ndarray, variance: np.ndarray, along: np.ndarray, fps: float) -> np.ndarray:
-    """Covariance (T, 3, 3) of the error that joints share, judged by the mean residuals (T, 3) metres of a fit.
-
-    variance: (T,) what the mean would have if joints erred independently; along: (T, 3) unit vectors of the viewing
-    rays. Each of the two directions gets the power beyond that, times the number of frames that count as one.
-    """
-    depth = np.einsum("ti,ti->t", mean, along)[:, None]
-    side = mean - depth * along
-    parts = []
-    for values, axes in ((depth, 1), (side, 2)):
-        power = float(np.median((values**2).sum(-1))) / axes / _MEDIAN_POWER[axes]
-        excess = max(power - float(np.median(variance)), 0.0)
-        deviation = max(np.sqrt(power), 1e-9)
-        parts.append(excess * frames_per_measurement(values[:, None] / deviation, 1.0, fps))
-    return ray_covariance(along, np.array(parts[0]), np.array(parts[1]))

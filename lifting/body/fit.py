@@ -138,7 +138,10 @@ def fit_motion(
         keypoints = clean(in_known_layout(keypoints, body)).keypoints
     seen = observe(motion, keypoints, camera)
     problem = pose_problem(body, seen, height, as_pose_prior(prior, body), config)
-    solution = problem.solve(problem.start(), problem.terms(), config.wide, free=("shape",))
+    start = problem.start()
+    # Size and distance go together in an image: what bone lengths say of the size is kept.
+    problem = replace(problem, measured=body.stature(start.shape))
+    solution = problem.solve(start, problem.terms(), config.wide, free=("shape",))
     problem = problem.reweighed(solution)
     solution = problem.solve(solution.state, problem.terms(), config.narrow)
     problem, standing = problem.reweighed(solution), None

@@ -69,6 +69,19 @@ class GlobalLayout:
         return whole
 
 
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """What eliminated frames leave to the two that follow.
+
+    matrix (2 D, 2 D) and right (2 D, G + 1) are added to their blocks and right sides; diagonal (2, D): what rows of
+    the frames before add to their diagonal, which damping scales with.
+    """
+
+    matrix: np.ndarray
+    right: np.ndarray
+    diagonal: np.ndarray
+
+
 class NormalEquations:
     """J^T J and J^T r of a clip with T frames, D unknowns per frame (a multiple of 3) and the shared ones of `layout`.
 
@@ -186,43 +199,83 @@ class NormalEquations:
         self.corner += jacobian.T @ jacobian
         self.global_gradient += jacobian.T @ residual
 
+    def subtract(self, other: NormalEquations) -> None:
+        """Take off the equations of this system's first frames, e.g. what two systems share."""
+        count = other.num_frames
+        for mine, theirs in ((self.diagonal, other.diagonal), (self.border, other.border),
+                             (self.gradient, other.gradient)):
+            mine[:count] -= theirs
+        self.corner -= other.corner
+        self.global_gradient -= other.global_gradient
+        for distance in range(1, min(count, 3)):
+            mine, theirs = self._couplings[distance], other._couplings[distance]
+            if mine.ndim == theirs.ndim:
+                mine[: len(theirs)] -= theirs
+            else:
+                self._whole_blocks(distance)[: len(theirs)] -= other._whole_blocks(distance)
+
     def solve(self, damping: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
         """Return the steps (T, D) and (G,) that solve the damped equations: the diagonal times 1 + `damping`.
 
         Raises numpy.linalg.LinAlgError when the matrix is not positive definite; damp more then.
         """
-        self._factorise(damping)
-        size = self.num_frames * self.frame_size
-        right = np.concatenate([self.border.reshape(size, -1), self.gradient.reshape(size, 1)], axis=1)
-        right = self._factor.solve_lower(right)
-        border, gradient = right[:, :-1], right[:, -1]
-        global_step = np.zeros(0)
-        if self.num_globals:
-            schur = cho_factor(self._schur(border, damping), lower=True)
-            global_step = -cho_solve(schur, self.global_gradient - border.T @ gradient)
-            gradient = gradient + border @ global_step
-        frame_step = -self._factor.solve_upper(gradient[:, None])
-        return frame_step.reshape(self.num_frames, self.frame_size), global_step
+        reduced, _ = self.eliminate(damping)
+        global_step = solve_shared(reduced.T @ reduced, self.corner, self.global_gradient, damping)
+        return self.substitute(reduced, global_step), global_step
 
-    def _factorise(self, damping: float) -> None:
-        """Factorise the frames' part A with its diagonal raised."""
-        coupled = [coupling.ndim == 3 for coupling in self._couplings.values()]
-        width = 3 * self.frame_size - 1 if coupled[1] else 2 * self.frame_size + 2
+    def eliminate(self, damping: float, start: Carried | None = None, closed: bool = True):
+        """Eliminate the frames, the diagonal raised: returns L^-1 [B | J^T r] (T D, G + 1) and what is left to others.
+
+        start: what the frames before these left to the first two. closed: whether no more frames follow; else the last
+        two stay, their rows of the result are to be ignored, and what is left to them is returned as the second, for
+        the system whose first two frames they are. Raises numpy.linalg.LinAlgError when the matrix is not positive
+        definite; damp more then.
+        """
         if self._factor is None:
+            coupled = self._couplings[2].ndim == 3
+            width = 3 * self.frame_size - 1 if coupled else 2 * self.frame_size + 2
             self._factor = BandedCholesky(self.num_frames, self.frame_size, width)
         self._factor.fill(self.diagonal, self._couplings[1], self._couplings[2])
-        if not self._factor.factorise(damping * self._scale().reshape(-1) + _FLOOR):
+        right = np.concatenate([self.border, self.gradient[..., None]], axis=2).reshape(-1, self.num_globals + 1)
+        raw = np.einsum("tii->ti", self.diagonal).copy()
+        if start is not None:
+            self._factor.add_start(start.matrix)
+            right[: len(start.right)] += start.right
+            raw[:2] += start.diagonal
+        increase = damping * np.maximum(raw, _FLOOR) + _FLOOR
+        if not closed:
+            increase[-2:] = np.maximum(raw[-2:], _FLOOR)  # taken off again: it only keeps the factor real
+        if not self._factor.factorise(increase.reshape(-1)):
             raise np.linalg.LinAlgError("The normal equations are not positive definite; damp them more.")
+        reduced = self._factor.solve_lower(right)
+        return reduced, None if closed else self._left_over(reduced, increase[-2:], raw[-2:])
+
+    def _left_over(self, reduced: np.ndarray, increase: np.ndarray, raw: np.ndarray) -> Carried:
+        lower = self._factor.last_block()
+        return Carried(lower @ lower.T - np.diag(increase.reshape(-1)), lower @ reduced[-len(lower):], raw)
+
+    def substitute(self, reduced: np.ndarray, global_step: np.ndarray, last: np.ndarray | None = None) -> np.ndarray:
+        """Return the step (T, D) from what `eliminate` gave and the shared step (G,).
+
+        last (2, D): the step of the last two frames where `eliminate` left them to others.
+        """
+        right = -(reduced[:, -1] + reduced[:, :-1] @ global_step)
+        if last is not None:
+            right[-last.size :] = self._factor.last_block().T @ last.reshape(-1)
+        return self._factor.solve_upper(right[:, None]).reshape(self.num_frames, self.frame_size)
+
+    def inverse_blocks(self, reduced: np.ndarray, information: np.ndarray, after: np.ndarray | None = None):
+        """Return the inverse's diagonal blocks (T, D, D) after `eliminate`, and what a system before needs as `after`.
+
+        information (G, G): the Schur complement of the shared unknowns. after: as returned by the system that follows,
+        for one that left its last two frames to it; their blocks are left out then.
+        """
+        root = np.linalg.inv(np.linalg.cholesky(information)).T
+        return self._factor.inverse_blocks(reduced[:, :-1] @ root, after)
 
     def _scale(self) -> np.ndarray:
         """Return the diagonal (T, D) that damping scales with (Marquardt's)."""
         return np.maximum(np.einsum("tii->ti", self.diagonal), _FLOOR)
-
-    def _schur(self, reduced_border: np.ndarray, damping: float) -> np.ndarray:
-        """Return C - B' A^-1 B with C's diagonal raised, from L^-1 B (T D, G)."""
-        schur = self.corner - reduced_border.T @ reduced_border
-        schur[np.diag_indices_from(schur)] += damping * np.maximum(np.diag(self.corner), _FLOOR) + _FLOOR
-        return schur
 
     def predicted_decrease(self, frame_step, global_step, damping: float) -> float:
         """Return by how much the quadratic model falls along the step that `solve(damping)` gave."""
@@ -231,27 +284,13 @@ class NormalEquations:
         length += np.maximum(np.diag(self.corner), _FLOOR) @ global_step**2
         return float(0.5 * damping * length - 0.5 * slope)
 
-    def marginal_covariances(self, global_information: np.ndarray | None = None) -> np.ndarray:
+    def marginal_covariances(self) -> np.ndarray:
         """Return the diagonal blocks (T, D, D) of the whole inverse, the shared unknowns' doubt included.
 
-        `global_information` (G, G) replaces this system's own knowledge of the shared unknowns, where other windows of
-        the clip add to it. Raises numpy.linalg.LinAlgError when the matrix is not positive definite.
+        Raises numpy.linalg.LinAlgError when the matrix is not positive definite.
         """
-        self._factorise(0.0)
-        spread = np.zeros((self.num_frames * self.frame_size, 0))
-        if self.num_globals:
-            border = self._factor.solve_lower(self.border.reshape(-1, self.num_globals))
-            if global_information is None:
-                global_information = self._schur(border, 0.0)
-            spread = border @ np.linalg.inv(np.linalg.cholesky(global_information)).T
-        return self._factor.inverse_blocks(spread)
-
-    def global_equations(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return matrix (G, G) and gradient (G,) of the shared unknowns after the frames are eliminated (Schur)."""
-        self._factorise(0.0)
-        right = np.concatenate([self.border.reshape(-1, self.num_globals), self.gradient.reshape(-1, 1)], axis=1)
-        reduced = self._factor.solve_lower(right)
-        return self._schur(reduced[:, :-1], 0.0), self.global_gradient - reduced[:, :-1].T @ reduced[:, -1]
+        reduced, _ = self.eliminate(0.0)
+        return self.inverse_blocks(reduced, shared_matrix(reduced.T @ reduced, self.corner, 0.0))[0]
 
     def dense(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the whole matrix (T D + G, T D + G) and gradient (T D + G,), for checks on small systems."""
@@ -266,6 +305,21 @@ class NormalEquations:
         border = self.border.reshape(frames * size, -1)
         matrix = np.block([[matrix.reshape(frames * size, -1), border], [border.T, self.corner]])
         return matrix, np.concatenate([self.gradient.reshape(-1), self.global_gradient])
+
+
+def shared_matrix(product: np.ndarray, corner: np.ndarray, damping: float) -> np.ndarray:
+    """Return the Schur complement C - B' A^-1 B (G, G), C's diagonal raised; product (G + 1, G + 1) of L^-1 [B | g]."""
+    schur = corner - product[:-1, :-1]
+    schur[np.diag_indices_from(schur)] += damping * np.maximum(np.diag(corner), _FLOOR) + _FLOOR
+    return schur
+
+
+def solve_shared(product: np.ndarray, corner: np.ndarray, gradient: np.ndarray, damping: float) -> np.ndarray:
+    """Return the step (G,) of the shared unknowns; arguments as of `shared_matrix`, gradient (G,) that of the terms."""
+    if not len(corner):
+        return np.zeros(0)
+    factor = cho_factor(shared_matrix(product, corner, damping), lower=True)
+    return -cho_solve(factor, gradient - product[:-1, -1])
 
 
 def _chains_of(blocks: np.ndarray) -> np.ndarray:

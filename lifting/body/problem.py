@@ -19,12 +19,11 @@ from lifting.body.contact_terms import (
     standing_clearances,
 )
 from lifting.body.energy import State
-from lifting.body.evidence import Observations, noise_factor, shared_covariance, viewing_rays
+from lifting.body.evidence import Observations, noise_factor
 from lifting.body.initial import initial_state
-from lifting.body.lifted_points import LiftedPoints
 from lifting.body.limits import JointLimits
 from lifting.body.model import BodyModel
-from lifting.body.point_terms import Points2D
+from lifting.body.point_terms import Points2D, Points3D
 from lifting.body.points import PointSet
 from lifting.body.prior_terms import OffsetPrior, PosePriorTerm, ShapePrior, StaturePrior
 from lifting.body.priors import BodyPriors, PosePrior
@@ -39,6 +38,7 @@ LOW_FEET = 5.0  # percent of the feet's heights over their clearance: where the 
 # Angular accelerations relative to the trunk's, by part of the joint's name: from the free motion capture.
 MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in deviations
 OFFSET_RANGE = (0.002, 0.03)  # metres
+PENETRATION_SIGMA = 0.003  # metres
 FLOOR_SIGMA = 0.015  # metres: unevenness of a floor and of soles
 CONTACT_SECONDS = 0.5  # of standing that count as one measurement of the floor
 DOUBTFUL_FLOOR = 8.0  # degrees of doubt about the direction of gravity
@@ -63,6 +63,7 @@ class FitConfig:
     pose_memory: float = 1.0
     offset: float = 0.008
     height: float = 0.005
+    measured_height: float = 0.02
     robust: float = 3.0
     wide: tuple[float, ...] = (5.0,)
     narrow: tuple[float, ...] = (1.0,)
@@ -116,6 +117,7 @@ class Problem:
     config: FitConfig
     offset_sigma: float | None = None
     first_guess: Observations | None = None
+    measured: float | None = None
 
     def start(self) -> State:
         """The closed-form start."""
@@ -146,13 +148,14 @@ class Problem:
             terms.append(PosePriorTerm(self.prior, 1.0 / max(config.pose_memory * fps, 1.0)))
         if self.height is not None:
             terms.append(StaturePrior(self.body, self.height, config.height))
+        elif self.measured is not None:
+            terms.append(StaturePrior(self.body, self.measured, config.measured_height))
         return terms
 
-    def joint_term(self) -> LiftedPoints:
+    def joint_term(self) -> Points3D:
         """The term of the 3D joints."""
-        seen = self.seen
-        points = self.body.point_set(seen.skeleton)
-        return LiftedPoints(points, seen.joints, seen.sigma, self.config.robust, common=seen.common)
+        points = self.body.point_set(self.seen.skeleton)
+        return Points3D(points, self.seen.joints, self.seen.sigma, self.config.robust)
 
     def pixel_term(self) -> Points2D:
         """The term of the 2D points, each with a free offset."""
@@ -184,21 +187,15 @@ class Problem:
         """The same with deviations of the evidence as the residuals of a solution show them."""
         state, seen = solution.state, self.seen
         kinematics = self.body.kinematics(state.rotations, state.trajectory, state.shape)
-        # A body that follows the joints leaves residuals that are smaller than their errors: what a lifter says of its
-        # own errors is not made smaller by them.
-        least, first = 1.0 if seen.claimed else 0.0, self.first_guess or seen
-        joints = noise_factor(self.joint_term().residuals(state, kinematics), first.sigma, seen.fps, least)
-        if seen.pixels is None:
-            return replace(self, seen=first.rescaled(joints, None), first_guess=first)
-        pixels = noise_factor(self.pixel_term().residuals(state, kinematics), first.sigma_px, seen.fps)
-        mean, variance = self.joint_term().common_error(state, kinematics)
-        along, _ = viewing_rays(seen.joints, seen.camera)
-        common = shared_covariance(mean, variance, along, seen.fps)
+        first = self.first_guess or seen
+        joints = noise_factor(self.joint_term().residuals(state, kinematics), first.sigma, seen.fps)
+        pixels = None
+        if seen.pixels is not None:
+            pixels = noise_factor(self.pixel_term().residuals(state, kinematics), first.sigma_px, seen.fps)
         offset = None
         if state.offsets.any():
             offset = float(np.clip(np.median(np.abs(state.offsets)) / MEDIAN_OF_NORMAL, *OFFSET_RANGE))
-        return replace(self, seen=replace(first.rescaled(joints, pixels), common=common), first_guess=first,
-                       offset_sigma=offset)  # fmt: skip
+        return replace(self, seen=first.rescaled(joints, pixels), first_guess=first, offset_sigma=offset)
 
     def standing(self, state: State) -> Standing:
         """Which feet stand where, judged by the fitted body."""
@@ -234,7 +231,7 @@ class Problem:
         if standing.floor_known:
             sigma = standing.height_sigma(self.seen.fps)
             terms.append(GroundContact(feet, standing.probability, standing.ground, standing.clearance, sigma))
-            terms.append(Penetration(ContactPoints(sole_points(self.body)), standing.ground, sigma=0.005))
+            terms.append(Penetration(ContactPoints(sole_points(self.body)), standing.ground, sigma=PENETRATION_SIGMA))
         if self.priors is not None:
             terms.append(JointLimits.from_priors(self.priors, self.body))
         return [*terms, SelfIntersection(self.body)]

@@ -10,7 +10,7 @@ non-linear least squares problems", 2004, section 3.2. The same input gives the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -19,14 +19,13 @@ import numpy as np
 from lifting.body.energy import FREE, State, Term
 from lifting.body.normal_equations import NormalEquations
 from lifting.body.threads import one_blas_thread
-from lifting.body.windows import Window, consensus, shared_priors, shared_values, split, with_shared_values
+from lifting.body.windows import WindowedEquations, split
 
 if TYPE_CHECKING:
     from lifting.body.model import BodyModel
 
 ROBUST_FACTORS = (8.0, 3.0, 1.0)
 STAGE_TOLERANCE = 0.05  # relative fall of the cost below which a stage that is not the last is left
-ROUGH_TOLERANCE = 1e-3  # of windows before they agree on the shared unknowns; they are solved once more
 _FIRST_DAMPING = 1e-4
 _MOST_DAMPING = 1e10
 
@@ -37,8 +36,8 @@ class Solution:
 
     state; cost of the energy with the final robust scales; costs by term name; iterations: accepted and rejected steps
     together; converged: whether the last step changed the cost by less than the tolerance; history: the cost before
-    each stage's first step and after every accepted one, per stage (of the last window); windows: those of a clip
-    solved in chunks.
+    each stage's first step and after every accepted one, per stage; windows: frames of the windows of a clip solved in
+    chunks.
     """
 
     body: BodyModel
@@ -50,7 +49,7 @@ class Solution:
     converged: bool
     free: tuple[str, ...] = FREE
     history: tuple[tuple[float, ...], ...] = ()
-    windows: tuple[Window, ...] = ()
+    windows: tuple[slice, ...] = ()
 
     @cached_property
     def system(self) -> NormalEquations:
@@ -64,22 +63,9 @@ class Solution:
         Raises numpy.linalg.LinAlgError when something is neither observed nor held by a prior.
         """
         with one_blas_thread():
-            return self.system.marginal_covariances() if len(self.windows) < 2 else self._windowed_covariances()
-
-    def _windowed_covariances(self) -> np.ndarray:
-        """Return `marginal_covariances` window by window, with the knowledge of all about the shared unknowns."""
-        layout = self.state.layout(self.free)
-        information = None
-        if layout.size:
-            parts = [self._system_of(window).global_equations()[0] for window in self.windows]
-            information = sum(parts) - (len(parts) - 1) * shared_priors(self.terms, self.state, layout).corner
-        blocks = [self._system_of(window).marginal_covariances(information)[window.core] for window in self.windows]
-        return np.concatenate(blocks)
-
-    def _system_of(self, window: Window) -> NormalEquations:
-        """Return the normal equations of the frames of one window."""
-        terms = [term.sliced(window.frames) for term in self.terms]
-        return linearise(self.body, terms, self.state.sliced(window.frames), self.free)
+            if len(self.windows) < 2:
+                return self.system.marginal_covariances()
+            return windowed(self.body, self.terms, self.state, self.free, self.windows).marginal_covariances()
 
 
 def linearise(body: BodyModel, terms: Sequence[Term], state: State, free: Sequence[str] = FREE,
@@ -93,6 +79,16 @@ def linearise(body: BodyModel, terms: Sequence[Term], state: State, free: Sequen
     for term in terms:
         term.add_to(system, state, kinematics)
     return system
+
+
+def windowed(body: BodyModel, terms: Sequence[Term], state: State, free: Sequence[str],
+             windows: Sequence[slice]) -> WindowedEquations:
+    """Return the normal equations of the terms at a state, to be linearised window by window."""
+
+    def equations(frames: slice) -> NormalEquations:
+        return linearise(body, [term.sliced(frames) for term in terms], state.sliced(frames), free)
+
+    return WindowedEquations(equations, windows, state.frame_size, state.layout(free))
 
 
 def evaluate(body: BodyModel, terms: Sequence[Term], state: State) -> dict[str, float]:
@@ -116,71 +112,41 @@ def solve(terms: Sequence[Term], state: State, *, body: BodyModel, max_iteration
     `free`.
     """
     search = _Search(body, tuple(terms), state, tuple(free), progress)
-    with one_blas_thread():
-        for index, factor in enumerate(robust_factors):
-            last = index == len(robust_factors) - 1
-            search.run_stage(factor, tolerance if last else max(tolerance, STAGE_TOLERANCE),
-                             max_iterations - (len(robust_factors) - 1 - index))
-        return search.solution()
+    return search.run(robust_factors, tolerance, max_iterations)
 
 
-def solve_chunked(terms: Sequence[Term], state: State, *, body: BodyModel, chunk: int = 512, overlap: int = 64,
+def solve_chunked(terms: Sequence[Term], state: State, *, body: BodyModel, chunk: int = 512, overlap: int = 0,
                   max_iterations: int = 20, robust_factors: Sequence[float] = ROBUST_FACTORS, tolerance: float = 1e-4,
                   free: Sequence[str] = FREE, progress: Callable[[int, float], None] | None = None) -> Solution:
-    """Minimise like `solve`, for long clips: windows of about `chunk` frames, shared unknowns brought to agreement.
+    """Minimise like `solve`, for long clips: linear algebra in windows of about `chunk` frames.
 
-    Memory is bounded by the window, time grows linearly. The result is `solve`'s within a millimetre, for windows that
-    are long against the smoothness (a second at either side does). Arguments and errors are `solve`'s, and ValueError
-    unless 0 <= overlap < chunk.
+    The steps are those of `solve` up to rounding, the memory for them is that of a window, and a step takes twice the
+    time, as each window is linearised and factorised once more on the way back. Arguments and errors are `solve`'s, and
+    ValueError for a chunk of less than 8 frames; overlap is not needed and has no effect.
     """
-    windows = split(state.num_frames, chunk, overlap)
-    options = dict(body=body, max_iterations=max_iterations, tolerance=tolerance, progress=progress)
-    if len(windows) == 1:
-        return solve(terms, state, robust_factors=robust_factors, free=free, **options)
-    rough = dict(options, tolerance=max(tolerance, ROUGH_TOLERANCE))
-    cut = [([term.sliced(window.frames) for term in terms], window) for window in windows]
-    states, steps, values, equations = [], 0, [], []
-    layout = state.layout(free)
-    for parts, window in cut:
-        solution = solve(parts, state.sliced(window.frames), robust_factors=robust_factors, free=free, **rough)
-        states.append(solution.state)
-        steps += solution.iterations
-        if layout.size:
-            values.append(shared_values(solution.state, layout))
-            with one_blas_thread():
-                equations.append(solution.system.global_equations())
-    if layout.size:
-        at = np.mean(values, axis=0)
-        priors = shared_priors(terms, with_shared_values(states[0], layout, at), layout)
-        shared = consensus(values, equations, priors, at)
-        states = [with_shared_values(part, layout, shared) for part in states]
-    solutions = [solve(parts, start, robust_factors=robust_factors[-1:], free=(), **options)
-                 for (parts, _), start in zip(cut, states, strict=True)]
-    return _joined(terms, solutions, windows, body, tuple(free), steps)
-
-
-def _joined(terms, solutions, windows, body, free, steps) -> Solution:
-    """Return the windows' cores as the solution of the whole clip."""
-    cores = [solution.state.sliced(window.core) for solution, window in zip(solutions, windows, strict=True)]
-    state = replace(cores[0], rotations=np.concatenate([core.rotations for core in cores]),
-                    trajectory=np.concatenate([core.trajectory for core in cores]))
-    costs = evaluate(body, terms, state)
-    return Solution(body, tuple(terms), state, sum(costs.values()), costs,
-                    steps + sum(solution.iterations for solution in solutions),
-                    all(solution.converged for solution in solutions), free, solutions[-1].history, windows)
+    search = _Search(body, tuple(terms), state, tuple(free), progress, split(state.num_frames, chunk))
+    return search.run(robust_factors, tolerance, max_iterations)
 
 
 class _Search:
     """The state of one Levenberg-Marquardt search, carried through its stages."""
 
-    def __init__(self, body, terms, state, free, progress):
+    def __init__(self, body, terms, state, free, progress, windows=()):
         self.body, self.original_terms, self.state, self.free, self.progress = body, terms, state, free, progress
-        self.terms = terms
+        self.terms, self.windows = terms, windows
         self.layout = state.layout(free)
-        self.system: NormalEquations | None = None
+        self.system: NormalEquations | WindowedEquations | None = None
         self.damping, self.growth = _FIRST_DAMPING, 2.0
         self.iterations, self.converged = 0, False
         self.history: list[tuple[float, ...]] = []
+
+    def run(self, robust_factors: Sequence[float], tolerance: float, max_iterations: int) -> Solution:
+        """Run one stage for each factor of the robust scales and return where the last one stopped."""
+        with one_blas_thread():
+            for index, factor in enumerate(robust_factors):
+                later = len(robust_factors) - 1 - index
+                self.run_stage(factor, max(tolerance, STAGE_TOLERANCE) if later else tolerance, max_iterations - later)
+            return self.solution()
 
     def run_stage(self, factor: float, tolerance: float, max_iterations: int) -> None:
         """Take steps with the robust scales times `factor` until the cost settles or `max_iterations` is reached."""
@@ -198,7 +164,10 @@ class _Search:
 
     def _step(self, cost: float) -> float:
         """Linearise, then raise the damping until a step lowers the cost; return the cost then reached."""
-        self.system = linearise(self.body, self.terms, self.state, self.free, self.system)
+        if len(self.windows) > 1:
+            self.system = windowed(self.body, self.terms, self.state, self.free, self.windows)
+        else:
+            self.system = linearise(self.body, self.terms, self.state, self.free, self.system)
         while self.damping < _MOST_DAMPING:
             self.iterations += 1
             candidate, predicted = self._candidate()
@@ -239,4 +208,4 @@ class _Search:
     def solution(self) -> Solution:
         costs = evaluate(self.body, self.original_terms, self.state)
         return Solution(self.body, self.original_terms, self.state, sum(costs.values()), costs, self.iterations,
-                        self.converged, self.free, tuple(self.history))
+                        self.converged, self.free, tuple(self.history), tuple(self.windows))

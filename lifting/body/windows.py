@@ -1,91 +1,118 @@
-"""Long clips in overlapping windows that share the unknowns of the whole clip.
+"""Long clips window by window: the same normal equations as of the whole clip, with a window's memory.
 
-Each window is solved alone; then the shape, offsets and focal length that minimise the sum of the windows' energies
-follow from their Schur complements, and the frames are solved once more with these held. What lies farther away than
-the overlap does not reach a window's core through the smoothness terms.
+Neighbouring windows share two frames, and no residual reaches farther than two frames. So every row of the clip lies
+within one window, except those within two shared frames, which lie within two and are taken off one of them. What the
+elimination of one window leaves to its last two frames is handed to the next window; the steps come on the way back,
+for which each window is linearised once more instead of being kept. The step is that of the whole clip, up to rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lifting.body.energy import State
-from lifting.body.normal_equations import GlobalLayout, NormalEquations
+from lifting.body.normal_equations import Carried, GlobalLayout, NormalEquations, shared_matrix, solve_shared
+
+SHARED_FRAMES = 2
+_LEAST_FRAMES = 8  # of a window
 
 
-@dataclass(frozen=True)
-class Window:
-    """Frames `start` to `stop` that are solved together, of which `first` to `last` are kept."""
+def split(num_frames: int, chunk: int) -> tuple[slice, ...]:
+    """Return windows of about `chunk` frames that cover the clip; neighbours share two frames.
 
-    start: int
-    stop: int
-    first: int
-    last: int
-
-    @property
-    def frames(self) -> slice:
-        """The frames to solve."""
-        return slice(self.start, self.stop)
-
-    @property
-    def kept(self) -> slice:
-        """The frames to keep, in the whole clip."""
-        return slice(self.first, self.last)
-
-    @property
-    def core(self) -> slice:
-        """The frames to keep, counted from the window's first."""
-        return slice(self.first - self.start, self.last - self.start)
-
-
-def split(num_frames: int, chunk: int, overlap: int) -> tuple[Window, ...]:
-    """Return windows whose cores of about `chunk` frames cover the clip; neighbours share `overlap` frames.
-
-    Raises ValueError unless 0 <= overlap < chunk.
+    Raises ValueError for a chunk of less than 8 frames.
     """
-    if not 0 <= overlap < chunk:
-        raise ValueError(f"chunk is {chunk} and overlap {overlap} frames, expected 0 <= overlap < chunk; try 512, 64.")
+    if chunk < _LEAST_FRAMES:
+        raise ValueError(f"chunk is {chunk} frames, expected at least {_LEAST_FRAMES}; try 512.")
     edges = np.linspace(0, num_frames, max(1, round(num_frames / chunk)) + 1).round().astype(int).tolist()
-    margin = (overlap + 1) // 2
-    return tuple(Window(max(first - margin, 0), min(last + margin, num_frames), first, last)
-                 for first, last in zip(edges[:-1], edges[1:], strict=True))
+    return tuple(slice(start, min(stop + SHARED_FRAMES, num_frames))
+                 for start, stop in zip(edges[:-1], edges[1:], strict=True))
 
 
-def shared_values(state: State, layout: GlobalLayout) -> np.ndarray:
-    """Return the shared unknowns (G,) of a state that `layout` holds."""
-    values = np.zeros(layout.size)
-    values[layout.shape] = state.shape[: layout.num_shape]
-    values[layout.offsets] = state.offsets[: layout.num_offsets].reshape(-1)
-    values[layout.focal] = state.log_focal
-    return values
+@dataclass(frozen=True, eq=False)
+class _Totals:
+    """Sums over all windows: product (G + 1, G + 1), corner (G, G), global gradient (G,)."""
+
+    product: np.ndarray
+    corner: np.ndarray
+    gradient: np.ndarray
 
 
-def with_shared_values(state: State, layout: GlobalLayout, values: np.ndarray) -> State:
-    """Return the state with the shared unknowns of `layout` set to `values` (G,)."""
-    still = np.zeros((state.num_frames, state.frame_size))
-    return state.retract(still, values - shared_values(state, layout), layout)
+class WindowedEquations:
+    """Stands for the `NormalEquations` of a whole clip whose frames are linearised window by window.
 
-
-def shared_priors(terms, state: State, layout: GlobalLayout) -> NormalEquations:
-    """Return the normal equations of the terms on shared unknowns only (in `corner` and `global_gradient`)."""
-    system = NormalEquations(1, state.frame_size, layout)
-    for term in terms:
-        if getattr(term, "on_shared_unknowns", False):
-            term.add_to(system, state, None)
-    return system
-
-
-def consensus(values: Sequence[np.ndarray], equations: Sequence[tuple[np.ndarray, np.ndarray]],
-              priors: NormalEquations, at: np.ndarray) -> np.ndarray:
-    """Return the shared unknowns (G,) that minimise the sum of the windows' energies.
-
-    values, equations: each window's estimate and its `NormalEquations.global_equations`; priors: `shared_priors`,
-    linearised where the shared unknowns are `at` (G,). They take part in every window and are counted once.
+    linearise: gives the `NormalEquations` of some consecutive frames with all rows that lie within them.
     """
-    surplus = len(values) - 1
-    whole = sum(matrix for matrix, _ in equations) - surplus * priors.corner
-    right = sum(matrix @ value - gradient for (matrix, gradient), value in zip(equations, values, strict=True))
-    return np.linalg.solve(whole, right + surplus * (priors.global_gradient - priors.corner @ at))
+
+    def __init__(self, linearise: Callable[[slice], NormalEquations], windows: Sequence[slice], frame_size: int,
+                 layout: GlobalLayout):
+        self.linearise, self.windows, self.layout = linearise, tuple(windows), layout
+        self.num_frames, self.frame_size = windows[-1].stop, frame_size
+        self._totals: _Totals | None = None
+        self._gradient = np.zeros((self.num_frames, frame_size))
+        self._scale = np.zeros((self.num_frames, frame_size))
+
+    def solve(self, damping: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `NormalEquations.solve` returns for the whole clip."""
+        carried = self._eliminate(damping)
+        totals = self._totals
+        global_step = solve_shared(totals.product, totals.corner, totals.gradient, damping)
+        step, last = np.zeros((self.num_frames, self.frame_size)), None
+        for window, system, reduced in self._backwards(damping, carried):
+            step[window] = system.substitute(reduced, global_step, last)
+            last = step[window][:SHARED_FRAMES].copy()
+        return step, global_step
+
+    def predicted_decrease(self, frame_step: np.ndarray, global_step: np.ndarray, damping: float) -> float:
+        """Return what `NormalEquations.predicted_decrease` returns, for the step of `solve(damping)`."""
+        totals = self._totals
+        slope = np.vdot(self._gradient, frame_step) + totals.gradient @ global_step
+        length = np.vdot(self._scale, frame_step**2) + np.diag(totals.corner) @ global_step**2
+        return float(0.5 * damping * length - 0.5 * slope)
+
+    def marginal_covariances(self) -> np.ndarray:
+        """Return what `NormalEquations.marginal_covariances` returns: (T, D, D), which grows with the clip."""
+        carried, after = self._eliminate(0.0), None
+        information = shared_matrix(self._totals.product, self._totals.corner, 0.0)
+        parts = []
+        for _, system, reduced in self._backwards(0.0, carried):
+            blocks, after = system.inverse_blocks(reduced, information, after)
+            parts.append(blocks)
+        return np.concatenate(parts[::-1])
+
+    def _eliminate(self, damping: float) -> list[Carried | None]:
+        """Eliminate all windows from the first to the last; returns what each one got from those before."""
+        size = self.layout.size
+        totals = _Totals(np.zeros((size + 1, size + 1)), np.zeros((size, size)), np.zeros(size))
+        self._gradient[:], self._scale[:] = 0.0, 0.0
+        carried: list[Carried | None] = [None]
+        for index, window in enumerate(self.windows):
+            system, closed = self._system(index), index == len(self.windows) - 1
+            reduced, left = system.eliminate(damping, carried[-1], closed)
+            gone = reduced if closed else reduced[: -SHARED_FRAMES * self.frame_size]
+            totals.product[...] += gone.T @ gone
+            totals.corner[...] += system.corner
+            totals.gradient[...] += system.global_gradient
+            self._gradient[window] += system.gradient
+            self._scale[window] += np.einsum("tii->ti", system.diagonal)
+            carried.append(left)
+        self._totals, self._last = totals, (system, reduced)
+        return carried[:-1]
+
+    def _backwards(self, damping: float, carried: list[Carried | None]) -> Iterator[tuple]:
+        """Yield the windows from the last to the first, their systems and reduced right sides."""
+        yield self.windows[-1], *self._last
+        self._last = None
+        for index in range(len(self.windows) - 2, -1, -1):
+            system = self._system(index)
+            yield self.windows[index], system, system.eliminate(damping, carried[index], False)[0]
+
+    def _system(self, index: int) -> NormalEquations:
+        """Return the equations of a window's rows without those that the window before has."""
+        window = self.windows[index]
+        system = self.linearise(window)
+        if index:
+            system.subtract(self.linearise(slice(window.start, window.start + SHARED_FRAMES)))
+        return system
