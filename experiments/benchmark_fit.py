@@ -28,14 +28,22 @@ from experiments.fit_speed import chunks, determinism, speed, startup
 from experiments.fit_table import Row, markdown
 from lifting.body import load_body
 from lifting.body.threads import one_blas_thread
+from lifting.datasets.mocap import DEFAULT_PATH
 from lifting.files import atomic_write
 
-PARTS = ("accuracy", "speed", "startup", "determinism", "chunks", "lifts", "rivals")
+PARTS = ("accuracy", "speed", "startup", "determinism", "chunks", "lifts", "protocol", "rivals")
 
 
-def plan(rotations: str, every: int, rounds: int, budget: float, plot: Path) -> dict[str, Callable[[], list[Row]]]:
+def plan(
+    mocap: str, rotations: str, every: int, rounds: int, budget: float, plot: Path
+) -> dict[str, Callable[[], list[Row]]]:
     """What each part runs."""
     body = load_body()
+
+    def run_protocol() -> list[Row]:
+        from experiments.fit_protocol import protocol_lifts
+
+        return protocol_lifts(mocap, body, every)
 
     def run_lifts() -> list[Row]:
         from experiments.fit_lifts import lifts
@@ -54,22 +62,26 @@ def plan(rotations: str, every: int, rounds: int, budget: float, plot: Path) -> 
         "determinism": lambda: determinism(rotations, body),
         "chunks": lambda: chunks(rotations, body),
         "lifts": run_lifts,
+        "protocol": run_protocol,
         "rivals": run_rivals,
     }
 
 
 @click.command()
+@click.option("--mocap", default=DEFAULT_PATH, show_default=True)
 @click.option("--rotations", default="data/mocap/mocap_rot24.h5", show_default=True)
 @click.option("--only", multiple=True, type=click.Choice(PARTS), help="Only these parts.")
 @click.option("--windows", "every", default=1, show_default=True, help="Only every n-th window, for a quick look.")
 @click.option("--rounds", default=5, show_default=True, help="Times are the best of so many.")
 @click.option("--budget", default=60.0, show_default=True, help="Seconds for each rival.")
 @click.option("--output", default="runs/benchmark_fit.json", show_default=True)
-def main(rotations: str, only: tuple[str, ...], every: int, rounds: int, budget: float, output: str) -> None:
+def main(
+    mocap: str, rotations: str, only: tuple[str, ...], every: int, rounds: int, budget: float, output: str
+) -> None:
     """Prints a table for each part and writes all as JSON."""
     path = Path(output)
     facts = json.loads(path.read_text()) if path.exists() else {}
-    parts = plan(rotations, every, rounds, budget, path.with_name("fit_rivals.png"))
+    parts = plan(mocap, rotations, every, rounds, budget, path.with_name("fit_rivals.png"))
     for name in only or PARTS:
         with one_blas_thread():
             rows = parts[name]()

@@ -10,6 +10,8 @@ Frames.
     image   pixels, origin at the top left corner of the image, +x right, +y down. Suffix `_px`.
     camera  OpenCV axes: +x right, +y down, +z forward, origin at the camera, metres. Suffix `_cam`.
     world   right-handed, +z up, metres, origin on the floor under the first root. Suffix `_world`.
+    body    a body model's own rest axes, which it states; the embedded ones: +y up, +z forward, +x the person's left.
+    scene   of `.glb`, `.bvh`, `.obj` and `.ply`: right-handed, +y up.
 A `Camera` maps world to camera by x_cam = R x_world + t. Its distortion is OpenCV's k1 k2 p1 p2 k3. Rotations are
 rotation vectors or matrices; quaternions are scalar first, `quat_wxyz`.
 
@@ -17,6 +19,12 @@ Joints. A layout is a `Skeleton`: joints by name, parents by index, -1 for the r
 whatever the detector gave, in the order of `get_skeleton("h36m17")`. Left and right are the person's own.
 `Motion.joints` are relative to the root (the middle of the hips); `Motion.trajectory` is the root's path;
 `Motion.absolute` is their sum. `Motion.sigma` is the radius in metres around a joint that holds 68 % of its errors.
+
+Bodies. A `BodyModel` has K joints, joint 0 the root, and a mesh skinned to them in a rest pose of its own.
+`BodyMotion.rotations` turn each joint's axes to its parent's, those of joint 0 to the frame. `BodyMotion.trajectory` is
+the place of joint 0 itself: neither the middle of the hips nor SMPL's `transl` (trajectory minus joint 0 at rest).
+One shape holds for a whole clip. `rotation_sigma` is the standard deviation of a rotation about its least certain axis.
+Meshes for files and pictures are `SkinnedMesh`: plain arrays.
 
 Confidence. A keypoint's score lies in [0, 1]. Not seen is NaN in `xy` and 0 in `score`, always both together.
 

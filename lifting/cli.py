@@ -161,7 +161,7 @@ def headline(take) -> str:  # noqa: ANN001
 @click.option("--body", metavar="NAME|FILE", help="Body to fit, or a file of the SMPL family.  [default: lite]")
 @click.option("--height", type=float, help="Stature of the main person in metres.")
 @click.option("--mode", type=click.Choice(["whole", "smplify"]), default="whole", show_default=True,
-              help="All frames at once, or the classic stages from the 2D points (needs torch).")
+              help="All frames at once, or the classic stages from the 2D points .")
 @click.option("--prior", type=click.Path(), help="File with another pose prior.")
 @click.option("--no-contacts", is_flag=True, help="Let standing feet slide and sink.")
 @click.option("--video", type=click.Path(), help="Video file or folder of images to draw the .mp4 over.")
@@ -193,11 +193,12 @@ def body_lines(take) -> list[str]:  # noqa: ANN001
     """One line for each fitted body: stature, residuals and contacts."""
     lines = []
     for report in take.metadata.get("body", {}).get("people", ()):
-        pixels = report["mean_reprojection_px"]
+        pixels, residual = report["mean_reprojection_px"], report["mean_residual_mm"]
         missed = "unknown" if pixels is None else f"{pixels} px"
+        apart = "unknown" if residual is None else f"{residual:.0f} mm"
         lines.append(
-            f"  body of person {report['id']}: stature {report['stature_m']:.2f} m, residual "
-            f"{report['mean_residual_mm']:.0f} mm, reprojection error {missed}, {_contact_sentence(report['contacts'])}"
+            f"  body of person {report['id']}: stature {report['stature_m']:.2f} m, residual {apart}, "
+            f"reprojection error {missed}, {_contact_sentence(report['contacts'])}"
         )
     return lines
 
@@ -211,8 +212,10 @@ def _contact_sentence(contacts: dict | None) -> str:
 
 def body_warnings(take) -> list[str]:  # noqa: ANN001
     """The warnings of the fits, each with whom it is about."""
-    people = take.metadata.get("body", {}).get("people", ())
-    return [f"body of person {person['id']}: {sentence}" for person in people for sentence in person["warnings"]]
+    about = take.metadata.get("body", {})
+    fitted = [f"body of person {person['id']}: {sentence}" for person in about.get("people", ())
+              for sentence in person["warnings"]]  # fmt: skip
+    return [*fitted, *about.get("warnings", ())]
 
 
 @main.command()

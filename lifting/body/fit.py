@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lifting.anatomy import check_height
@@ -163,10 +164,10 @@ def as_pose_prior(prior: PosePrior | str | PathLike[str] | None, body: BodyModel
     """A prior of the whole-clip fit, read from a file where a path is given; ValueError for anything else."""
     if prior is None or hasattr(prior, "linearise"):
         return prior
-    if isinstance(prior, (str, PathLike)):
+    if isinstance(prior, (str, PathLike)) and Path(prior).suffix.lower() == ".npz":
         return load_priors(prior).pose_prior(body)
-    raise ValueError(f"got a {type(prior).__name__} as prior, expected a PosePrior or the path of a prior file; "
-                     "mixtures such as gmm_08.pkl are for the mode 'smplify'.")
+    raise ValueError(f"got {prior!r} as prior, expected a PosePrior or the .npz file of one; mixtures such as gmm_08.pkl "
+                     "are for the mode 'smplify'.")
 
 
 def pose_problem(

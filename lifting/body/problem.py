@@ -51,9 +51,12 @@ class FitConfig:
     """Strengths of the energy's terms. Deviations are of the Gaussians that the terms stand for.
 
     rotation_acceleration: rad/s^2, and what it is multiplied by for the joints of `agile`; translation_acceleration:
-    m/s^2. pose_memory: seconds that a pose lasts, so that the prior of a clip counts once per pose and not once per
-    frame. offset: metres between a detector's point and the body's. height: metres, of a stature that is given.
-    wide, narrow: robust scales in deviations, in the order in which they are used. chunk, overlap: frames.
+    m/s^2; heavy_tails: scale of their Student's t, in deviations, None for Gaussian. pose_memory: seconds that a pose
+    lasts, so that the prior of a clip counts once per pose and not once per frame. offset: metres between a detector's
+    point and the body's, as a first guess. height, measured_height: metres, of a stature that is given, and of the one
+    that the bones of the motion tell. robust: scale of Geman-McClure's cost of the evidence, in deviations; wide,
+    narrow: what it is multiplied by, in turn, in the first solve and in the later ones. iterations: most steps of a
+    solve. tolerance: relative fall of the cost at which it ends. chunk, overlap: frames.
     """
 
     rotation_acceleration: float = 8.0
@@ -69,7 +72,7 @@ class FitConfig:
     narrow: tuple[float, ...] = (1.0,)
     iterations: int = 6
     tolerance: float = 1e-3
-    chunk: int = 600
+    chunk: int = 2000
     overlap: int = 64
 
 

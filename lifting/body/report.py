@@ -19,6 +19,7 @@ from lifting.rotations import matrix_to_rotvec
 if TYPE_CHECKING:
     from lifting.ground import Ground
 
+SETTLED = 0.01
 WEAK_TWIST = 0.35  # rad: a joint whose least certain axis is less certain than this in most frames is warned of
 POOR_JOINTS_M = 0.10
 STATURE_GAP_M = 0.02
@@ -148,13 +149,19 @@ def _report(problem, solution, standing, kinematics, doubt, seconds) -> dict[str
         **describe_evidence(body, state.shape, seen, apart, away),
         "energy": {name: round(cost, 2) for name, cost in solution.costs.items()},
         "iterations": solution.iterations,
-        "converged": bool(solution.converged),
+        "converged": settled(solution),
         "seconds": round(seconds, 3),
         "median_joint_sigma_mm": round(1000 * float(np.median(doubt.joint_radius(body, kinematics, state))), 1),
         "weak_twist": [name for name, sigma in zip(body.joints, turn, strict=True) if sigma > WEAK_TWIST],
         **_contact_report(standing),
     }
     return {**report, "warnings": _warnings(problem, solution, report)}
+
+
+def settled(solution: Solution) -> bool:
+    """Whether the last step of a solution lowered its cost by no more than `SETTLED` of it."""
+    costs = solution.history[-1] if solution.history else ()
+    return solution.converged or (len(costs) > 1 and costs[-2] - costs[-1] <= SETTLED * costs[-1])
 
 
 def describe_evidence(
@@ -220,6 +227,6 @@ def _warnings(problem: Problem, solution: Solution, report: dict[str, Any]) -> l
     if problem.height is not None and abs(report["stature_m"] - problem.height) > STATURE_GAP_M:
         warnings.append(f"the evidence contradicts the height of {problem.height:.2f} m: the body is "
                         f"{report['stature_m']:.2f} m tall")  # fmt: skip
-    if not solution.converged:
+    if not settled(solution):
         warnings.append("the fit stopped before it had settled; its result is usable but not the best")
     return warnings
