@@ -51,6 +51,7 @@ setup(
         "click>=8.1",
         "tqdm>=4.66",
         "safetensors>=0.4",
+        "threadpoolctl>=3",
         "pillow>=10.1",
         'tomli>=2; python_version < "3.11"',
     ],

@@ -1,4 +1,4 @@
-"""What a body fit does to lifts of the lifters' own benchmark: real joints of val subjects, nobody's body but their own.
+"""What a body fit does to lifts of the lifters' own benchmark: real joints of val subjects in their own bodies.
 
 Every so many views of `experiments.protocol`, set ``standard``, are lifted by the default weights with the known camera
 and fitted. The 2D points are the capture's own joints, so that they are given to the fit in the layout ``h36m17``. Here

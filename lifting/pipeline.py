@@ -58,6 +58,7 @@ POOR_SIGMA = 0.2  # metres
 POOR_SCORE = 0.5  # mean confidence of the body joints below which a lift is called doubtful
 MANY_SWAPS = 0.25  # share of exchanged frames above which the majority no longer tells which side is which
 POOR_RATE = 0.6  # share of a person's span in which they were seen
+NO_HEIGHT = "no height given"
 BODY = get_skeleton("lift17").joints[:13]
 
 
@@ -187,6 +188,8 @@ def fit_result(
         if report is not None:
             check_writable(report)
         model = _load_body(body)
+        if height is not None:
+            take = take.replace(assumed=tuple(s for s in take.assumed if not s.startswith(NO_HEIGHT)))
         take = _fit(take, model, height=height, mode=mode, prior=prior, contacts=contacts, progress=progress)
         start = float(take.times[0]) or None
         write_outputs(take, outputs, video, start, None, progress or _no_progress, report, model)
@@ -231,7 +234,7 @@ def lift_people(evidence: Evidence, camera: Camera, height: float | None = None,
     lifter = lifter or default_lifter()
     if height is None:
         evidence.assumed.append(
-            "no height given: sizes and distances follow the network's idea of the body; pass --height"
+            f"{NO_HEIGHT}: sizes and distances follow the network's idea of the body; pass --height"
         )
     people, reports = [], []
     for number, keypoints in evidence.people:

@@ -14,7 +14,7 @@ from lifting.body.prior_terms import FocalPrior, OffsetPrior, PosePriorTerm, Sha
 from lifting.body.priors import PosePrior
 from lifting.body.projection import NEAR, project, project_with_jacobian
 from lifting.body.smoothness import RotationSmoothness, TranslationSmoothness
-from lifting.body.so3 import inverse_right_jacobian, rotation_log, twist_angle
+from lifting.body.so3 import inverse_right_jacobian, twist_angle
 from lifting.cameras import Camera
 from lifting.rotations import rotvec_to_matrix
 
@@ -176,12 +176,6 @@ def test_heavy_tails_of_accelerations(term):
     assert plain.cost(STATE, None) == pytest.approx(0.5 * square.sum(), rel=1e-12)
     for got, least in zip(linearised(wide)[0].dense(), linearised(plain)[0].dense(), strict=True):
         np.testing.assert_allclose(got, least, rtol=1e-6, atol=1e-6 * np.abs(least).max())
-
-
-@pytest.mark.parametrize("angle", [0.0, 1e-7, 5e-4, 2e-3, 0.3, 2.6, 2.8, 3.1])
-def test_logarithm_inverts_the_exponential(angle):
-    rotvec = angle * np.array([[0.6, 0.0, -0.8], [0.36, -0.48, 0.8]])
-    np.testing.assert_allclose(rotation_log(rotvec_to_matrix(rotvec)), rotvec, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("term", TERMS[:4], ids=lambda term: term.name)

@@ -101,9 +101,10 @@ def test_detectors_are_importable_as_part_of_the_library():
 def test_type_marker_and_weights_are_package_data():
     setup = (ROOT / "setup.py").read_text("utf-8")
     assert '"py.typed"' in setup
-    assert '"weights/*.safetensors"' in setup
+    assert '"weights/*.safetensors"' in setup and '"weights/*.npz"' in setup
     assert (ROOT / "lifting" / "py.typed").exists()
-    weights = list((ROOT / "lifting" / "weights").glob("*.safetensors"))
+    weights = [path for path in (ROOT / "lifting" / "weights").iterdir() if path.suffix in (".safetensors", ".npz")]
+    assert len(weights) >= 4
     assert sum(path.stat().st_size for path in weights) <= 25e6
 
 

@@ -30,7 +30,8 @@ __all__ = ["BODIES", "is_body_file", "load_body", "read_body", "save_body"]
 FORMAT = "lift-body"
 VERSION = 1
 # Bodies that come with the package.
-BODIES = {"lite": Path(__file__).resolve().parent.parent / "weights" / "body_lite.npz"}
+_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+BODIES = {"lite": _WEIGHTS / "body_lite.npz", "children": _WEIGHTS / "body_children.npz"}
 _TOLERANCE = 5e-5  # metres: size of a step of positions and directions; rounding errs by half of it at most
 _WEIGHT_STEPS = 4095
 _MOST_BYTES = 1 << 30  # no body is larger; a hostile file might claim to be

@@ -53,6 +53,10 @@ class Observations:
         """T."""
         return len(self.joints)
 
+    def scaled(self, factor: float) -> Observations:
+        """The same motion `factor` times as large and as far from the camera; for camera axes."""
+        return replace(self, joints=self.joints * factor, sigma=self.sigma * factor)
+
     def rescaled(self, joints: float, pixels: float | None) -> Observations:
         """The same with the deviations of joints, and of pixels, multiplied by a factor, kept above the least ones."""
         sigma_px = None if self.sigma_px is None else np.maximum(self.sigma_px * pixels, LEAST_SIGMA_PX)

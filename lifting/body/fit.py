@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lifting.anatomy import check_height
-from lifting.body.body_file import load_body
+from lifting.body.body_file import BODIES, load_body
 from lifting.body.evidence import Observations, observe
 from lifting.body.model import BodyModel
 from lifting.body.priors import PosePrior, load_priors
@@ -35,6 +35,7 @@ from lifting.motion import Motion, Person, Take
 if TYPE_CHECKING:
     from lifting.meshes import SkinnedMesh
 
+SAME_SIZE = 0.03
 MODES = ("whole", "smplify")
 
 
@@ -137,8 +138,11 @@ def fit_motion(
     began = time.perf_counter()
     if keypoints is not None:
         keypoints = clean(in_known_layout(keypoints, body)).keypoints
+    prior = as_pose_prior(prior, body)
     seen = observe(motion, keypoints, camera)
-    problem = pose_problem(body, seen, height, as_pose_prior(prior, body), config)
+    if height is not None and motion.sigma is not None and motion.frame == "camera":
+        seen = seen.scaled(scale_to(height, body, seen, prior))
+    problem = pose_problem(body, seen, height, prior, config)
     start = problem.start()
     # Size and distance go together in an image: what bone lengths say of the size is kept.
     problem = replace(problem, measured=body.stature(start.shape))
@@ -155,6 +159,15 @@ def fit_motion(
     return describe_fit(motion, problem, solution, standing, time.perf_counter() - began)
 
 
+def scale_to(height: float, body: BodyModel, seen: Observations, prior: PosePrior | None) -> float:
+    """What a lift is to be multiplied by for a person of that height; 1 where it differs by less than `SAME_SIZE`.
+
+    The size of a lifted person is the network's guess, and in camera axes size and distance change together.
+    """
+    scale = height / body.stature(pose_problem(body, seen, None, prior, FitConfig()).start().shape)
+    return scale if abs(scale - 1) > SAME_SIZE else 1.0
+
+
 def in_known_layout(keypoints: Keypoints2D, body: BodyModel) -> Keypoints2D:
     """The keypoints, in the layout `lift17` when the body has no points of their own layout."""
     return keypoints if keypoints.skeleton.name in body.layouts else keypoints.to("lift17")
@@ -166,8 +179,8 @@ def as_pose_prior(prior: PosePrior | str | PathLike[str] | None, body: BodyModel
         return prior
     if isinstance(prior, (str, PathLike)) and Path(prior).suffix.lower() == ".npz":
         return load_priors(prior).pose_prior(body)
-    raise ValueError(f"got {prior!r} as prior, expected a PosePrior or the .npz file of one; mixtures such as gmm_08.pkl "
-                     "are for the mode 'smplify'.")
+    raise ValueError(f"got {prior!r} as prior, expected a PosePrior or the .npz file of one; mixtures such as "
+                     "gmm_08.pkl are for the mode 'smplify'.")
 
 
 def pose_problem(
@@ -192,5 +205,12 @@ def take_meshes(take: Take, body: str | BodyModel | None = None, level: str = "f
     models: dict[str, BodyModel] = {}
     for _, motion in bodies:
         if motion.body not in models:
-            models[motion.body] = load_body(motion.body if body is None else body)
+            models[motion.body] = _model_of(motion.body, body)
     return [models[motion.body].skinned(motion, level, person_id) for person_id, motion in bodies]
+
+
+def _model_of(name: str, body: str | BodyModel | None) -> BodyModel:
+    if body is None and name not in BODIES:
+        raise ValueError(f"the body {name!r} comes from a file of the user's, which the result does not hold; give it "
+                         "as body=FILE, or with --body FILE.")
+    return load_body(name if body is None else body)

@@ -130,13 +130,11 @@ class NormalEquations:
         jacobians = [(part, columns) for part in (jacobian, next_jacobian, second_jacobian)]
         self._add_rows(jacobians, residual, global_jacobian)
 
-    def add_rows(self, frames: slice, rows: np.ndarray, columns: np.ndarray | None = None) -> None:
+    def add_rows(self, frames: slice, rows: np.ndarray, columns: np.ndarray) -> None:
         """Add rows of some consecutive frames by one product: rows (T', m, D + n + 1) = [J | J_g | r] of each.
 
-        J_g holds the n shared unknowns `columns`, in ascending order, by default the layout's dense ones, and nothing
-        depends on the others.
+        J_g holds the n shared unknowns `columns`, in ascending order, and nothing depends on the others.
         """
-        columns = self.layout.dense_columns if columns is None else columns
         size, shared = self.frame_size, rows[..., self.frame_size:].reshape(-1, len(columns) + 1)
         product = np.swapaxes(rows[..., :size], 1, 2) @ rows
         self.diagonal[frames] += product[..., :size]

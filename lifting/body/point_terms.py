@@ -151,16 +151,6 @@ class Points3D(_PointTerm):
         """Return residuals (T, J, 3) in metres, their derivative by the position and by the focal length (none)."""
         return positions - self.filled_target[frames], np.eye(3), None
 
-    def _rows(self, points, kinematics, frames, state, system):
-        """Return residuals (T, J, 3) in metres, their derivative by the position, and rows for `add_rows`.
-
-        Rows (T, J, 3, D + n + 1) depend on the layout's dense columns; the residuals' column is left open.
-        """
-        positions, by_state = self._position_rows(points, kinematics, state, system)
-        rows = np.zeros((*positions.shape, system.frame_size + len(system.layout.dense_columns) + 1))
-        rows[..., : by_state.shape[-1]] = by_state
-        return positions - self.filled_target[frames], np.eye(3), rows
-
 
 @dataclass(frozen=True, eq=False)
 class Points2D(_PointTerm):

@@ -19,7 +19,7 @@ from lifting.body.contact_terms import (
     standing_clearances,
 )
 from lifting.body.energy import State
-from lifting.body.evidence import Observations, noise_factor
+from lifting.body.evidence import RADIUS_68, Observations, noise_factor
 from lifting.body.initial import initial_state
 from lifting.body.limits import JointLimits
 from lifting.body.model import BodyModel
@@ -38,6 +38,7 @@ LOW_FEET = 5.0  # percent of the feet's heights over their clearance: where the 
 # Angular accelerations relative to the trunk's, by part of the joint's name: from the free motion capture.
 MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in deviations
 OFFSET_RANGE = (0.002, 0.03)  # metres
+MOST_FOOT_SIGMA = 0.03  # metres on each axis: the fit has smoothed what is worse
 PENETRATION_SIGMA = 0.003  # metres
 FLOOR_SIGMA = 0.015  # metres: unevenness of a floor and of soles
 CONTACT_SECONDS = 0.5  # of standing that count as one measurement of the floor
@@ -212,8 +213,19 @@ class Problem:
         else:
             joints = self.body.point_set("h36m17").evaluate(kinematics, state.shape)
             ground = estimate_ground(joints, "h36m17", self.seen.fps, feet=feet, clearance=heights)
-        probability = contact_probabilities(feet - heights[:, None] * ground.up, self.seen.fps, up=ground.up)
+        sigma = np.full(feet.shape[:2], self.foot_sigma(feet))
+        raised = feet - heights[:, None] * ground.up
+        probability = contact_probabilities(raised, self.seen.fps, up=ground.up, sigma=sigma)
         return Standing(names, points, feet, heights, probability, ground)
+
+    def foot_sigma(self, feet: np.ndarray) -> float:
+        """Radius in metres that holds 68 % of the errors of fitted feet (T, F, 3), from those of the evidence."""
+        sigma = float(np.median(self.seen.sigma[np.isfinite(self.seen.sigma)]))
+        if self.seen.pixels is not None:
+            seen = self.seen.sigma_px[np.isfinite(self.seen.sigma_px)]
+            away = np.median(np.linalg.norm(feet, axis=-1)) if self.seen.frame == "camera" else np.inf
+            sigma = min(sigma, float(np.median(seen)) * away / float(np.min(self.seen.camera.focal)))
+        return RADIUS_68 * min(sigma, MOST_FOOT_SIGMA)
 
     @property
     def can_stand(self) -> bool:

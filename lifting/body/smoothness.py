@@ -17,7 +17,8 @@ import numpy as np
 
 from lifting.body.energy import State
 from lifting.body.normal_equations import NormalEquations
-from lifting.body.so3 import inverse_right_jacobian, rotation_log
+from lifting.body.so3 import inverse_right_jacobian
+from lifting.rotations import matrix_to_rotvec
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +121,7 @@ class TranslationSmoothness(_Smoothness):
 
 def _turns(rotations: np.ndarray) -> np.ndarray:
     """Return the rotation vectors (T - 1, K, 3) from each frame to the next, in the joints' own axes."""
-    return rotation_log(np.swapaxes(rotations[:-1], -1, -2) @ rotations[1:])
+    return matrix_to_rotvec(np.swapaxes(rotations[:-1], -1, -2) @ rotations[1:])
 
 
 def _inverse(sigma) -> np.ndarray:

@@ -4,30 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from lifting.rotations import matrix_to_quat_wxyz, matrix_to_rotvec
+from lifting.rotations import matrix_to_quat_wxyz
 
 _SMALL_ANGLE = 1e-3
-_FAR_COSINE = -0.9  # of the angle from which on the antisymmetric part loses digits
-
-
-def rotation_log(matrix: np.ndarray) -> np.ndarray:
-    """Return the rotation vectors (..., 3) of rotations (..., 3, 3), those of `rotations.matrix_to_rotvec` but faster.
-
-    By the antisymmetric part, which is sin(angle) times the axis; near half turns, where it fades, by the quaternion.
-    """
-    vector = np.empty(matrix.shape[:-1])
-    for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-        np.subtract(matrix[..., c, b], matrix[..., b, c], out=vector[..., a])
-    vector *= 0.5
-    sine = np.sqrt(np.einsum("...i,...i->...", vector, vector))
-    cosine = 0.5 * (matrix[..., 0, 0] + matrix[..., 1, 1] + matrix[..., 2, 2] - 1.0)
-    small = (sine < _SMALL_ANGLE) & (cosine > 0)
-    factor = np.where(small, 1.0 + sine**2 / 6.0, np.arctan2(sine, cosine) / np.where(sine > 0, sine, 1.0))
-    result = vector * factor[..., None]
-    far = cosine < _FAR_COSINE
-    if far.any():
-        result[far] = matrix_to_rotvec(matrix[far])
-    return result
 
 
 def inverse_right_jacobian(rotvec: np.ndarray) -> np.ndarray:

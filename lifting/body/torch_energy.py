@@ -94,9 +94,6 @@ def whitened(term: Term, state: TorchState) -> Tensor:
 
 @whitened.register
 def _(term: Points3D, state: TorchState) -> Tensor:
-    if getattr(term, "common", None) is not None:
-        raise ValueError(f"The term {term.name!r} has an error that its points share, which has no form in torch; "
-                         "leave out `common`, or solve with the numpy solver.")
     return (_points(term, state) - state.tensor(term.filled_target)) * state.tensor(term.inverse_sigma)[..., None]
 
 
