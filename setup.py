@@ -68,7 +68,7 @@ setup(
         "ray": ["ray[train]>=2.40"],
         "log": ["tensorboard>=2.17"],
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],
-        "test": ["pytest>=8", "hypothesis>=6.100"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "pygltflib>=1.16"],
     },
     zip_safe=False,
 )

@@ -161,7 +161,7 @@ def headline(take) -> str:  # noqa: ANN001
 @click.option("--body", metavar="NAME|FILE", help="Body to fit, or a file of the SMPL family.  [default: lite]")
 @click.option("--height", type=float, help="Stature of the main person in metres.")
 @click.option("--mode", type=click.Choice(["whole", "smplify"]), default="whole", show_default=True,
-              help="All frames at once, or the classic stages from the 2D points .")
+              help="All frames at once, or the classic stages from the 2D points.")
 @click.option("--prior", type=click.Path(), help="File with another pose prior.")
 @click.option("--no-contacts", is_flag=True, help="Let standing feet slide and sink.")
 @click.option("--video", type=click.Path(), help="Video file or folder of images to draw the .mp4 over.")

@@ -178,10 +178,35 @@ def test_a_joint_that_is_never_seen(truth):
 @pytest.mark.parametrize("frames", [1, 2])
 def test_few_frames(truth, frames, contacts):
     motion, keypoints = truth.motion().slice(5, 5 + frames), truth.keypoints().slice(5, 5 + frames)
+    motion = motion.replace(sigma=np.full(motion.joints.shape[:2], 1e-3))  # its own word; so few frames do not tell
     fit = fit_body(motion, keypoints=keypoints, camera=CAMERA, contacts=contacts)
     assert len(fit.motion) == frames and 1000 * errors(fit, truth.joints[5 : 5 + frames]).mean() < 1
     if not contacts:
         assert 1000 * errors(fit_body(motion, contacts=False), truth.joints[5 : 5 + frames]).mean() < 1
+
+
+def test_few_frames_are_not_taken_for_exact(truth):
+    """Without a word on its errors, a frame of noise is believed to some centimetres, as it should be."""
+    fit = fit_body(truth.motion(noise=0.03).slice(5, 6), contacts=False)
+    radius = np.median(fit.joints.sigma)
+    assert 0.02 < radius < 0.09
+    assert np.median(errors(fit, truth.joints[5:6])) < 2 * radius
+
+
+def test_units_that_make_giants_are_refused(truth):
+    motion = truth.motion()
+    with pytest.raises(ValueError, match="give joints in metres"):
+        fit_body(motion.replace(joints=1000 * motion.joints, trajectory=1000 * motion.trajectory), contacts=False)
+
+
+def test_focal_length_is_found(truth):
+    wrong = Camera(tuple(1.1 * np.asarray(CAMERA.focal)), tuple(CAMERA.center), CAMERA.image_size)
+    options = {"keypoints": truth.keypoints(), "camera": wrong, "contacts": False}
+    kept = fit_body(truth.motion(), **options)
+    found = fit_body(truth.motion(), **options, config=FitConfig(focal=0.2))
+    assert found.report["focal_factor"] == pytest.approx(1 / 1.1, rel=0.02)
+    assert found.report["mean_reprojection_px"] < 0.3 * kept.report["mean_reprojection_px"]
+    assert kept.report["focal_factor"] == 1.0
 
 
 def test_absent_at_the_ends(truth):

@@ -20,6 +20,8 @@ from lifting.skeletons import Skeleton
 RADIUS_68 = 1.8724  # deviations in the radius that holds 68 % of an isotropic normal distribution in 3D
 LEAST_SIGMA = 5e-4  # metres: joints are never taken to be more exact than this
 LEAST_SIGMA_PX = 0.05
+FEW_FRAMES = 10  # too few to tell noise from motion, or errors from what a fit has made of them
+UNKNOWN_SIGMA = 0.03  # metres: what is assumed of joints whose errors neither the motion nor its jitter tells
 DETECTOR_SHARE = 0.01  # of the person's size in the image: a detector's deviation on a joint it is sure of
 LEAST_SCORE = 0.05
 MEMORY_SECONDS = 1.0  # errors are taken to be forgotten after this time
@@ -35,6 +37,7 @@ class Observations:
         skeleton: layout of the joints. joints: (T, J, 3) metres in the motion's frame, NaN where missing. sigma: (T, J)
             metres, standard deviation on each axis.
         keypoint_skeleton, pixels (T, P, 2), sigma_px (T, P), camera: 2D evidence, None without.
+        camera_moves: whether that camera moves in the world.
         fps: frames per second. frame: ``camera`` or ``world``. first: the frame of the motion where this begins.
     """
 
@@ -48,6 +51,7 @@ class Observations:
     pixels: np.ndarray | None = None
     sigma_px: np.ndarray | None = None
     camera: Camera | None = None
+    camera_moves: bool = False
 
     def __len__(self) -> int:
         """T."""
@@ -90,6 +94,7 @@ def observe(motion: Motion, keypoints: Keypoints2D | None, camera: Camera | None
     if tuple(camera.image_size) != tuple(keypoints.image_size):
         raise ValueError(f"got keypoints in an image of {keypoints.image_size} pixels and a camera of "
                          f"{camera.image_size}, expected the same; scale the camera.")
+    moves = np.ndim(camera.rotation) > 2 or np.ndim(camera.translation) > 1
     if motion.frame == "camera":
         camera = replace(camera, rotation=np.eye(3), translation=np.zeros(3))
     for pose, still in ((camera.rotation, 2), (camera.translation, 1)):
@@ -100,7 +105,7 @@ def observe(motion: Motion, keypoints: Keypoints2D | None, camera: Camera | None
     pixels = np.where(seen[..., None], np.asarray(keypoints.xy[span], dtype=np.float64), np.nan)
     sigma_px = _pixel_sigma(pixels, keypoints.score[span])
     return replace(found, keypoint_skeleton=keypoints.skeleton, pixels=pixels, sigma_px=sigma_px,
-                   camera=_sliced(camera, span))
+                   camera=_sliced(camera, span), camera_moves=moves)
 
 
 def _sliced(camera: Camera, span: slice) -> Camera:
@@ -116,7 +121,8 @@ def _joint_sigma(motion: Motion, joints: np.ndarray, span: slice) -> np.ndarray:
     if motion.sigma is not None and np.isfinite(motion.sigma[span]).any():
         sigma = np.asarray(motion.sigma[span], dtype=np.float64) / RADIUS_68
     else:
-        sigma = np.broadcast_to(white_noise(joints), joints.shape[:2])
+        noise = white_noise(joints) if len(joints) >= FEW_FRAMES else UNKNOWN_SIGMA
+        sigma = np.broadcast_to(noise, joints.shape[:2])
     return np.maximum(np.nan_to_num(sigma, nan=np.inf), LEAST_SIGMA)
 
 
@@ -152,6 +158,8 @@ def noise_factor(residuals: np.ndarray, sigma: np.ndarray, fps: float) -> float:
     if not known.any():
         return 1.0
     deviation = float(np.median(size[known])) / _MEDIAN
+    if len(residuals) < FEW_FRAMES:
+        deviation = max(deviation, 1.0)
     return deviation * np.sqrt(frames_per_measurement(ratio, deviation, fps))
 
 

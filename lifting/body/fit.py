@@ -151,7 +151,7 @@ def fit_motion(
     solution = problem.solve(solution.state, problem.terms(), config.narrow)
     problem, standing = problem.reweighed(solution), None
     solution = problem.solve(solution.state, problem.terms(), config.narrow)
-    if contacts and problem.can_stand:
+    if contacts and problem.can_stand and not problem.camera_moves:
         standing = problem.standing(solution.state)
         # The shape is held: a smaller body would slip less.
         terms = problem.terms() + problem.contact_terms(standing)
@@ -213,4 +213,7 @@ def _model_of(name: str, body: str | BodyModel | None) -> BodyModel:
     if body is None and name not in BODIES:
         raise ValueError(f"the body {name!r} comes from a file of the user's, which the result does not hold; give it "
                          "as body=FILE, or with --body FILE.")
-    return load_body(name if body is None else body)
+    model = load_body(name if body is None else body)
+    if model.name != name:
+        raise ValueError(f"got the body {model.name!r} for a fit of {name!r}; give the body that was fitted.")
+    return model

@@ -25,7 +25,7 @@ from lifting.body.limits import JointLimits
 from lifting.body.model import BodyModel
 from lifting.body.point_terms import Points2D, Points3D
 from lifting.body.points import PointSet
-from lifting.body.prior_terms import OffsetPrior, PosePriorTerm, ShapePrior, StaturePrior
+from lifting.body.prior_terms import FocalPrior, OffsetPrior, PosePriorTerm, ShapePrior, StaturePrior
 from lifting.body.priors import BodyPriors, PosePrior
 from lifting.body.smoothness import RotationSmoothness, TranslationSmoothness
 from lifting.body.solver import Solution, solve, solve_chunked
@@ -38,6 +38,7 @@ LOW_FEET = 5.0  # percent of the feet's heights over their clearance: where the 
 # Angular accelerations relative to the trunk's, by part of the joint's name: from the free motion capture.
 MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in deviations
 OFFSET_RANGE = (0.002, 0.03)  # metres
+LEAST_STATURE, MOST_STATURE = 0.3, 3.0  # metres
 MOST_FOOT_SIGMA = 0.03  # metres on each axis: the fit has smoothed what is worse
 PENETRATION_SIGMA = 0.003  # metres
 FLOOR_SIGMA = 0.015  # metres: unevenness of a floor and of soles
@@ -54,10 +55,12 @@ class FitConfig:
     rotation_acceleration: rad/s^2, and what it is multiplied by for the joints of `agile`; translation_acceleration:
     m/s^2; heavy_tails: scale of their Student's t, in deviations, None for Gaussian. pose_memory: seconds that a pose
     lasts, so that the prior of a clip counts once per pose and not once per frame. offset: metres between a detector's
-    point and the body's, as a first guess. height, measured_height: metres, of a stature that is given, and of the one
+    point and the body's, as a first guess. focal: relative deviation of the camera's focal length, which is then found,
+    too; None keeps it. height, measured_height: metres, of a stature that is given, and of the one
     that the bones of the motion tell. robust: scale of Geman-McClure's cost of the evidence, in deviations; wide,
     narrow: what it is multiplied by, in turn, in the first solve and in the later ones. iterations: most steps of a
-    solve. tolerance: relative fall of the cost at which it ends. chunk, overlap: frames.
+    solve. tolerance: relative fall of the cost at which it ends. chunk: frames of a window, for
+    clips that are longer.
     """
 
     rotation_acceleration: float = 8.0
@@ -66,6 +69,7 @@ class FitConfig:
     heavy_tails: float | None = 2.0
     pose_memory: float = 1.0
     offset: float = 0.008
+    focal: float | None = None
     height: float = 0.005
     measured_height: float = 0.02
     robust: float = 3.0
@@ -74,7 +78,6 @@ class FitConfig:
     iterations: int = 6
     tolerance: float = 1e-3
     chunk: int = 2000
-    overlap: int = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +130,10 @@ class Problem:
         """The closed-form start."""
         weights = np.where(np.isfinite(self.seen.joints).all(-1), (self.seen.sigma.min() / self.seen.sigma) ** 2, 0.0)
         state = initial_state(self.body, self.seen.skeleton, self.seen.joints, weights, self.height, self.prior)
+        stature = self.body.stature(state.shape)
+        if not LEAST_STATURE <= stature <= MOST_STATURE:
+            raise ValueError(f"the joints suggest a person of {stature:.3g} m, expected {LEAST_STATURE} to "
+                             f"{MOST_STATURE}; give joints in metres.")
         return replace(state, offsets=np.zeros((self.offset_rows.max(initial=-1) + 1, 3)))
 
     @cached_property
@@ -148,6 +155,8 @@ class Problem:
         ]
         if seen.pixels is not None:
             terms += [self.pixel_term(), OffsetPrior(self.offset_sigma or config.offset)]
+            if config.focal is not None:
+                terms.append(FocalPrior(config.focal))
         if self.prior is not None:
             terms.append(PosePriorTerm(self.prior, 1.0 / max(config.pose_memory * fps, 1.0)))
         if self.height is not None:
@@ -181,11 +190,13 @@ class Problem:
         """
         config = self.config
         free = tuple(name for name in free if name != "offsets" or len(state.offsets))
+        if config.focal is not None and self.seen.pixels is not None:
+            free = (*free, "focal")
         options = dict(body=self.body, robust_factors=scales, max_iterations=config.iterations,
                        tolerance=config.tolerance, free=free)  # fmt: skip
         if len(self.seen) <= config.chunk:
             return solve(terms, state, **options)
-        return solve_chunked(terms, state, chunk=config.chunk, overlap=min(config.overlap, config.chunk - 1), **options)
+        return solve_chunked(terms, state, chunk=config.chunk, **options)
 
     def reweighed(self, solution: Solution) -> Problem:
         """The same with deviations of the evidence as the residuals of a solution show them."""
@@ -226,6 +237,11 @@ class Problem:
             away = np.median(np.linalg.norm(feet, axis=-1)) if self.seen.frame == "camera" else np.inf
             sigma = min(sigma, float(np.median(seen)) * away / float(np.min(self.seen.camera.focal)))
         return RADIUS_68 * min(sigma, MOST_FOOT_SIGMA)
+
+    @property
+    def camera_moves(self) -> bool:
+        """Whether the motion is in the axes of a camera that moves: no floor stands still there."""
+        return self.seen.frame == "camera" and self.seen.camera_moves
 
     @property
     def can_stand(self) -> bool:

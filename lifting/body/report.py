@@ -150,6 +150,7 @@ def _report(problem, solution, standing, kinematics, doubt, seconds) -> dict[str
         "energy": {name: round(cost, 2) for name, cost in solution.costs.items()},
         "iterations": solution.iterations,
         "converged": settled(solution),
+        "focal_factor": round(float(np.exp(state.log_focal)), 4),
         "seconds": round(seconds, 3),
         "median_joint_sigma_mm": round(1000 * float(np.median(doubt.joint_radius(body, kinematics, state))), 1),
         "weak_twist": [name for name, sigma in zip(body.joints, turn, strict=True) if sigma > WEAK_TWIST],
@@ -227,6 +228,8 @@ def _warnings(problem: Problem, solution: Solution, report: dict[str, Any]) -> l
     if problem.height is not None and abs(report["stature_m"] - problem.height) > STATURE_GAP_M:
         warnings.append(f"the evidence contradicts the height of {problem.height:.2f} m: the body is "
                         f"{report['stature_m']:.2f} m tall")  # fmt: skip
+    if problem.camera_moves:
+        warnings.append("the camera moves: no floor was sought and no foot held")
     if not settled(solution):
         warnings.append("the fit stopped before it had settled; its result is usable but not the best")
     return warnings
