@@ -200,7 +200,8 @@ def test_doctor_shows_the_embedded_body(monkeypatch):
         monkeypatch.delitem(DETECTORS, name)
     monkeypatch.setitem(BODIES, "broken", Path("no/such/body.npz"))
     findings = examine()
-    lite, broken = findings["bodies"]
+    lite, children, broken = findings["bodies"]
+    assert children["name"] == "children" and children["usable"]
     assert lite["name"] == "lite" and lite["usable"] and lite["joints"] == 22 and lite["vertices"] > 10_000
     assert broken["name"] == "broken" and not broken["usable"] and "body.npz" in broken["why"]
     lines = describe(findings).splitlines()

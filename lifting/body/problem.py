@@ -38,6 +38,7 @@ LOW_FEET = 5.0  # percent of the feet's heights over their clearance: where the 
 # Angular accelerations relative to the trunk's, by part of the joint's name: from the free motion capture.
 MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in deviations
 OFFSET_RANGE = (0.002, 0.03)  # metres
+OVERFIT = 1.5  # errors of 2D points over their residuals: a body has about two unknowns for three of their numbers
 LEAST_STATURE, MOST_STATURE = 0.3, 3.0  # metres
 MOST_FOOT_SIGMA = 0.03  # metres on each axis: the fit has smoothed what is worse
 PENETRATION_SIGMA = 0.003  # metres
@@ -56,8 +57,9 @@ class FitConfig:
     m/s^2; heavy_tails: scale of their Student's t, in deviations, None for Gaussian. pose_memory: seconds that a pose
     lasts, so that the prior of a clip counts once per pose and not once per frame. offset: metres between a detector's
     point and the body's, as a first guess. focal: relative deviation of the camera's focal length, which is then found,
-    too; None keeps it. height, measured_height: metres, of a stature that is given, and of the one
-    that the bones of the motion tell. robust: scale of Geman-McClure's cost of the evidence, in deviations; wide,
+    too; None keeps it. shape: share of the deviation among people that the prior of the shape has, since what all
+    frames err by alike would else make odd bodies. height, measured_height: metres, of a stature that is given, and of
+    the one that the bones of the motion tell. robust: scale of Geman-McClure's cost of the evidence, in deviations; wide,
     narrow: what it is multiplied by, in turn, in the first solve and in the later ones. iterations: most steps of a
     solve. tolerance: relative fall of the cost at which it ends. chunk: frames of a window, for
     clips that are longer.
@@ -70,6 +72,7 @@ class FitConfig:
     pose_memory: float = 1.0
     offset: float = 0.008
     focal: float | None = None
+    shape: float = 0.15
     height: float = 0.005
     measured_height: float = 0.02
     robust: float = 3.0
@@ -149,7 +152,7 @@ class Problem:
         seen, config, fps = self.seen, self.config, self.seen.fps
         terms = [
             self.joint_term(),
-            ShapePrior(self.body.shape_sigma),
+            ShapePrior(config.shape * self.body.shape_sigma),
             RotationSmoothness(fps, self._agility(), config.heavy_tails),
             TranslationSmoothness(fps, config.translation_acceleration, config.heavy_tails),
         ]
@@ -206,7 +209,7 @@ class Problem:
         joints = noise_factor(self.joint_term().residuals(state, kinematics), first.sigma, seen.fps)
         pixels = None
         if seen.pixels is not None:
-            pixels = noise_factor(self.pixel_term().residuals(state, kinematics), first.sigma_px, seen.fps)
+            pixels = OVERFIT * noise_factor(self.pixel_term().residuals(state, kinematics), first.sigma_px, seen.fps)
         offset = None
         if state.offsets.any():
             offset = float(np.clip(np.median(np.abs(state.offsets)) / MEDIAN_OF_NORMAL, *OFFSET_RANGE))
