@@ -59,10 +59,10 @@ class FitConfig:
     point and the body's, as a first guess. focal: relative deviation of the camera's focal length, which is then found,
     too; None keeps it. shape: share of the deviation among people that the prior of the shape has, since what all
     frames err by alike would else make odd bodies. height, measured_height: metres, of a stature that is given, and of
-    the one that the bones of the motion tell. robust: scale of Geman-McClure's cost of the evidence, in deviations; wide,
-    narrow: what it is multiplied by, in turn, in the first solve and in the later ones. iterations: most steps of a
-    solve. tolerance: relative fall of the cost at which it ends. chunk: frames of a window, for
-    clips that are longer.
+    the one that the bones of the motion tell. robust: scale of Geman-McClure's cost of the evidence, in deviations;
+    wide, narrow: what it is multiplied by, in turn, in the first solve and in the later ones. iterations: most steps
+    of a solve. tolerance: relative fall of the cost at which it ends. chunk: frames of a window, for clips that are
+    longer.
     """
 
     rotation_acceleration: float = 8.0
