@@ -164,7 +164,7 @@ def fit_result(
         result: a file that ``lift run`` or ``lift.save`` wrote, or a take.
         output: files to write, by suffix (``lifting.export.FORMATS``, ``BODY_FORMATS`` and ``.mp4``).
         body: by name, or a file of the SMPL family; ``lite`` without.
-        height: stature of the main person in metres.
+        height: stature of the main person in metres; default: the one that the lift was given.
         mode: ``whole``, all frames at once by second-order steps, or ``smplify``, the classic stages.
         prior: a file with another pose prior.
         contacts: whether feet that stand are held still on the floor.
@@ -188,7 +188,9 @@ def fit_result(
         if report is not None:
             check_writable(report)
         model = _load_body(body)
-        if height is not None:
+        if height is None:  # SMPLify has no use for one
+            height = take.metadata.get("height_m") if mode == "whole" else None
+        else:
             take = take.replace(assumed=tuple(s for s in take.assumed if not s.startswith(NO_HEIGHT)))
         take = _fit(take, model, height=height, mode=mode, prior=prior, contacts=contacts, progress=progress)
         start = float(take.times[0]) or None

@@ -192,6 +192,15 @@ def test_a_fitted_result_fits_again_beside_it(here, fit):
     np.testing.assert_array_equal(load(here / "runs/walk-body/body.npz").times, walking_take(6).times)
 
 
+def test_the_height_of_the_lift_is_kept(here, fit):
+    take = walking_take(6)
+    front_door.save(take.replace(metadata={**take.metadata, "height_m": 1.85}), "tall.npz")
+    assert lift("fit", "tall.npz", "-o", "body.npz").exit_code == 0
+    assert fit.options["height"] == 1.85
+    assert lift("fit", "tall.npz", "-o", "body.npz", "--height", "1.7").exit_code == 0
+    assert fit.options["height"] == 1.7
+
+
 def test_doctor_shows_the_embedded_body(monkeypatch):
     from lifting.body import BODIES
     from lifting.doctor import describe, examine
