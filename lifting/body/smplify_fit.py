@@ -170,6 +170,7 @@ def _report(body: BodyModel, shape: np.ndarray, seen: Observations, found: Smpli
         "energy": {f"stage {number}": round(float(loss), 2) for number, loss in enumerate(losses, 1)},
         "iterations": None,
         "converged": None,
+        "focal_factor": 1.0,
         "seconds": None,
         "median_joint_sigma_mm": None,
         "weak_twist": [],
