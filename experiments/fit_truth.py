@@ -19,7 +19,7 @@ from lifting.body.retarget import body_rotations_from_mocap
 from lifting.cameras import Camera
 from lifting.datasets.synthesis import camera_rotation
 from lifting.keypoints import Keypoints2D
-from lifting.motion import BodyMotion, Motion
+from lifting.motion import RADIUS_68, BodyMotion, Motion
 from lifting.rotations import matrix_to_rotvec, rotvec_to_matrix
 
 SEED = 20261121
@@ -139,7 +139,7 @@ def _white(truth: Truth, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
     """20 mm on every axis of every joint, 1.5 px on every axis of every 2D point."""
     joints = truth.joints + rng.normal(0, 0.020, truth.joints.shape)
     pixels = CAMERA.project(truth.points) + rng.normal(0, 1.5, truth.points.shape[:2] + (2,))
-    return joints, pixels, np.full(joints.shape[:2], RADIUS * 0.020)
+    return joints, pixels, np.full(joints.shape[:2], RADIUS_68 * 0.020)
 
 
 def _correlated(truth: Truth, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -147,7 +147,7 @@ def _correlated(truth: Truth, rng: np.random.Generator) -> tuple[np.ndarray, np.
     shape = truth.joints.shape
     error = 0.030 * smooth_noise(shape, CORRELATION, rng)
     pixels = CAMERA.project(truth.points) + rng.normal(0, 1.5, truth.points.shape[:2] + (2,))
-    return truth.joints + error, pixels, np.full(shape[:2], RADIUS * 0.030)
+    return truth.joints + error, pixels, np.full(shape[:2], RADIUS_68 * 0.030)
 
 
 def _gross(truth: Truth, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -163,5 +163,4 @@ def _gross(truth: Truth, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
     return joints, pixels, sigma
 
 
-RADIUS = 1.8724  # standard deviations in the radius that holds 68 % of an isotropic 3D normal distribution
 DISTURB = {"exact": _exact, "white": _white, "correlated": _correlated, "gross": _gross}

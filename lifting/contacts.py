@@ -18,6 +18,7 @@ import numpy as np
 from scipy.signal import savgol_filter
 
 from lifting.keypoints import check_fps
+from lifting.motion import RADIUS_68
 from lifting.skeletons import Skeleton, get_skeleton
 
 FOOT_PARTS = ("big_toe", "small_toe", "heel", "toe_base")
@@ -148,24 +149,6 @@ def forward_log_odds(evidence: np.ndarray, leave: float, arrive: float, start: n
     return odds
 
 
-def slip(
-    points: np.ndarray, probability: np.ndarray, up: np.ndarray | None = None, threshold: float = 0.5
-) -> np.ndarray:
-    """Metres (N,) that foot points in contact move from one frame to the next: 0 for feet that do not slip.
-
-    A displacement counts when the point stands in both frames (probability over `threshold`). With `up` (3,) only the
-    part along the floor counts. points: (T, F, 3) metres; probability: (T, F). No contact gives an empty array.
-    """
-    points, standing = _checked(points), np.asarray(probability) > threshold
-    if standing.shape != points.shape[:2]:
-        raise ValueError(f"probability has shape {standing.shape}, expected {points.shape[:2]}: one for each point.")
-    step = np.diff(points, axis=0)[standing[1:] & standing[:-1]]
-    if up is not None:
-        step = step - (step @ _unit_up(up))[:, None] * _unit_up(up)
-    length = np.linalg.norm(step, axis=-1)
-    return length[np.isfinite(length)]
-
-
 def _backward_log_ratio(evidence: np.ndarray, leave: float, arrive: float) -> np.ndarray:
     """Log (T, F) of P(later evidence | standing) / P(later evidence | swinging)."""
     log_ratio = np.zeros_like(evidence)
@@ -188,9 +171,9 @@ def _speed_evidence(
         return np.zeros(points.shape[:2])
     squared = (fps * _line_fits(points, window)[1]) ** 2
     # The variance of the slope of n white samples is 12 s^2 / (n^3 - n) per frame^2. Slow errors of a radius sigma
-    # (1.88 standard deviations per axis hold 68 % in three dimensions) move by sqrt(2) of theirs per correlation time.
+    # move by sqrt(2) of theirs per correlation time.
     fast = 12 * (fps * _white_noise(points)) ** 2 / (window**3 - window)
-    slow = 2 * (sigma / 1.88 / config.noise_time) ** 2
+    slow = 2 * (sigma / RADIUS_68 / config.noise_time) ** 2
     # Feet stand for some 40 % of most clips: their slowest tenth is the slowest quarter of standing ones, which for
     # normal errors lies below 0.1 of the variance.
     seen = np.quantile(squared, 0.1, axis=(0, 1)) / 0.1

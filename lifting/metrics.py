@@ -235,18 +235,23 @@ def unposed_mesh_error(prediction, truth) -> float:
     return _mean(joint_errors(prediction + shift, truth), scored)
 
 
-def foot_slip(points, contact) -> np.ndarray:
+def foot_slip(points, contact, up=None) -> np.ndarray:
     """How far points in contact move from one frame to the next, (N,) metres per frame, one entry per such step.
 
     points: (T, F, 3) metres of foot points; contact: (T, F) booleans. A step counts where a point is in contact in both
-    of its frames. Raises ValueError for unequal shapes.
+    of its frames and known; with `up` (3,), a direction, only its part along the floor. Raises ValueError for unequal
+    shapes.
     """
     points, contact = np.asarray(points, dtype=np.float64), np.asarray(contact, dtype=bool)
     if points.ndim != 3 or points.shape[-1] != 3 or contact.shape != points.shape[:2]:
         raise ValueError(f"The points have shape {points.shape} and the contacts {contact.shape}, expected (T, F, 3) "
                          "and (T, F); pass one contact for each point and frame.")
-    steps = np.linalg.norm(np.diff(points, axis=0), axis=-1)
-    return steps[contact[1:] & contact[:-1]]
+    steps = np.diff(points, axis=0)[contact[1:] & contact[:-1]]
+    if up is not None:
+        up = np.asarray(up, dtype=np.float64) / np.linalg.norm(up)
+        steps = steps - (steps @ up)[:, None] * up
+    length = np.linalg.norm(steps, axis=-1)
+    return length[np.isfinite(length)]
 
 
 def penetration(points, up, offset: float) -> np.ndarray:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lifting.cameras import Camera
 
 FRAMES = ("camera", "world")
+RADIUS_68 = 1.8724  # standard deviations per axis in the radius that holds 68 % of a normal distribution in 3D
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +234,7 @@ class Take:
         """Check and convert the fields."""
         set_fields(self, name=str(self.name), image_size=check_image_size(self.image_size), fps=check_fps(self.fps),
                    times=as_float_array(self.times, "times", (None,), np.float64), people=tuple(self.people),
-                   assumed=tuple(self.assumed), metadata=_plain_json(self.metadata))
+                   assumed=tuple(self.assumed), metadata=plain_json(self.metadata, "take"))
         if not len(self.times) or np.isnan(self.times).any() or (np.diff(self.times) <= 0).any():
             raise ValueError("times must be at least one finite number of seconds, strictly increasing.")
         if not hasattr(self.camera, "image_size") or tuple(self.camera.image_size) != self.image_size:
@@ -308,12 +309,15 @@ def _check_shared(values: Iterable[str], what: str) -> None:
         raise ValueError(f"all people of a take must share one {what}, got {', '.join(found)}.")
 
 
-def _plain_json(metadata: object) -> dict[str, Any]:
-    """Metadata as it will come back from a file: dicts with text keys, lists, text, finite numbers, booleans, None."""
+def plain_json(metadata: object, owner: str) -> dict[str, Any]:
+    """Metadata as it will come back from a file: dicts with text keys, lists, text, finite numbers, booleans, None.
+
+    Raises ValueError that names the `owner`, such as "take", for anything else.
+    """
     try:
         plain = json.loads(json.dumps(metadata, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"the metadata of a take must be plain JSON data, got {error}.") from error
+        raise ValueError(f"the metadata of a {owner} must be plain JSON data, got {error}.") from error
     if not isinstance(plain, dict):
-        raise ValueError(f"the metadata of a take must be a dict, got {type(metadata).__name__}.")
+        raise ValueError(f"the metadata of a {owner} must be a dict, got {type(metadata).__name__}.")
     return plain

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
@@ -62,7 +63,7 @@ def open_video(
     return FileReader(path, start, end)
 
 
-class VideoReader:
+class VideoReader(ABC):
     """What every source offers; iterate for `Frame`s, as often as wanted: each pass starts at the first frame again.
 
     Known at once: `path`, `image_size` (width, height), `fps`, `num_frames` (an estimate, None when unknown),
@@ -109,9 +110,9 @@ class VideoReader:
         """Whether the timestamps read so far leave an even grid by more than 15 % of a frame."""
         return is_uneven(self.times)
 
+    @abstractmethod
     def _decode(self) -> Iterator[tuple[float, np.ndarray]]:
         """Yield (seconds, rgb) from `start` on, or a little before it."""
-        raise NotImplementedError
 
     def _read(self, source: Iterator[tuple[float, np.ndarray]]) -> Iterator[Frame]:
         half = 0.5 / self.fps

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from small_body import small_body
 
+from lifting.body.contact_terms import ContactPoints, GroundContact, NoSlip, Penetration
 from lifting.body.energy import State
 from lifting.body.model import BodyModel
 from lifting.body.point_terms import Points2D, Points3D
+from lifting.body.points import PointSet
 from lifting.body.prior_terms import PosePriorTerm, ShapePrior
 from lifting.body.priors import PosePrior
 from lifting.body.smoothness import RotationSmoothness, TranslationSmoothness
 from lifting.cameras import Camera
+from lifting.ground import Ground
 from lifting.rotations import rotvec_to_matrix
 
 FPS = 25.0
@@ -69,3 +72,12 @@ def small_clip(frames: int = 20, seed: int = 0, swing: float = 0.3, away: float 
 def kinematics_of(body: BodyModel, state: State):
     """The kinematics of a state."""
     return body.kinematics(state.rotations, state.trajectory, state.shape)
+
+
+def contact_terms(
+    points: PointSet, probability: np.ndarray, ground: Ground, fps: float, clearance: np.ndarray | float = 0.0
+) -> tuple[GroundContact, NoSlip, Penetration]:
+    """The three terms of foot points with their default strengths, sharing one Jacobian per iteration."""
+    shared = ContactPoints(points)
+    return (GroundContact(shared, probability, ground, clearance), NoSlip(shared, probability, fps),
+            Penetration(shared, ground, clearance))

@@ -59,7 +59,7 @@ def module_name(path: Path) -> str:
 FILES = sorted([ROOT / "lift.py", *ROOT.glob("lifting/**/*.py"), *ROOT.glob("detectors/**/*.py")])
 MODULES = {module_name(path): path for path in FILES}
 # Modules of light parts that are torch through and through; nothing imports them at once.
-TORCH_MODULES = {name for name in MODULES if name.rpartition(".")[2].startswith(("torch_", "smplify"))}
+TORCH_MODULES = {name for name in MODULES if name.rpartition(".")[2].startswith("torch_")}
 LIBRARY = sorted(name for name in MODULES if name.startswith("lifting."))
 
 

@@ -15,7 +15,6 @@ from lifting.contacts import (
     contact_probabilities,
     foot_points,
     forward_log_odds,
-    slip,
 )
 
 FPS = 50.0
@@ -130,15 +129,6 @@ def test_the_forward_pass_is_causal_and_continues():
     np.testing.assert_allclose(whole[12:], forward_log_odds(evidence[12:], 0.05, 0.06, start=first[-1]), rtol=1e-12)
 
 
-def test_slip_counts_displacements_in_contact_only():
-    points = np.zeros((4, 1, 3))
-    points[:, 0, 0], points[:, 0, 2] = [0, 0.003, 0.007, 1.0], [0, 0.004, 0.004, 0]
-    probability = np.array([[1.0], [0.9], [0.8], [0.1]])
-    np.testing.assert_allclose(slip(points, probability), [0.005, 0.004])
-    np.testing.assert_allclose(slip(points, probability, up=[0, 0, 2]), [0.003, 0.004])
-    assert slip(points, np.zeros((4, 1))).shape == (0,)
-
-
 def test_foot_points_of_layouts():
     assert foot_points("h36m17") == ("left_ankle", "right_ankle")
     assert set(foot_points("coco17_feet")) == {f"{s}_{p}" for s in ("left", "right")
@@ -159,8 +149,3 @@ def test_foot_points_of_layouts():
 def test_bad_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         contact_probabilities(**{"points": np.zeros((3, 1, 3)), "fps": FPS} | arguments)
-
-
-def test_slip_wants_matching_shapes():
-    with pytest.raises(ValueError, match="probability has shape"):
-        slip(np.zeros((3, 1, 3)), np.zeros((2, 1)))

@@ -8,7 +8,6 @@ import pytest
 from lifting.body.evidence import (
     DETECTOR_SHARE,
     LEAST_SIGMA,
-    RADIUS_68,
     frames_per_measurement,
     noise_factor,
     observe,
@@ -16,7 +15,7 @@ from lifting.body.evidence import (
 )
 from lifting.cameras import Camera
 from lifting.keypoints import Keypoints2D
-from lifting.motion import Motion
+from lifting.motion import RADIUS_68, Motion
 
 CAMERA = Camera.from_fov(60.0, (640, 480))
 FPS = 50.0

@@ -230,3 +230,14 @@ def test_jitter_of_a_cubic_is_its_third_derivative():
     assert metrics.jitter(points, 50) == pytest.approx(3.0, rel=1e-9)
     with pytest.raises(ValueError, match="at least 4"):
         metrics.jitter(points[:3], 50)
+
+
+def test_foot_slip_along_the_floor_leaves_out_what_is_up_and_what_is_not_known():
+    points = np.zeros((4, 1, 3))
+    points[:, 0, 0], points[:, 0, 2] = [0, 0.003, 0.007, 1.0], [0, 0.004, 0.004, 0]
+    contact = np.array([[1], [1], [1], [0]], bool)
+    np.testing.assert_allclose(metrics.foot_slip(points, contact), [0.005, 0.004])
+    np.testing.assert_allclose(metrics.foot_slip(points, contact, up=[0, 0, 2]), [0.003, 0.004])
+    assert metrics.foot_slip(points, np.zeros((4, 1), bool)).shape == (0,)
+    points[0] = np.nan
+    np.testing.assert_allclose(metrics.foot_slip(points, contact), [0.004])

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_clip import kinematics_of, small_clip
+from small_clip import contact_terms, kinematics_of, small_clip
 
-from lifting.body.contact_terms import contact_terms
 from lifting.body.energy import State
 from lifting.body.prior_terms import FocalPrior, OffsetPrior, PosePriorTerm, StaturePrior
 from lifting.body.smoothness import RotationSmoothness

@@ -239,19 +239,6 @@ class Penetration:
         return self
 
 
-def contact_terms(
-    points: PointSet, probability: np.ndarray, ground: Ground, fps: float, clearance: np.ndarray | float = 0.0
-) -> tuple[GroundContact, NoSlip, Penetration]:
-    """The three terms of foot points with their default strengths, sharing one Jacobian per iteration.
-
-    points: F foot points; probability: (T, F); ground: in the frame of the motion; clearance: (F,) metres, see
-    `standing_clearances`. Raises ValueError when shapes do not fit.
-    """
-    shared = ContactPoints(points)
-    return (GroundContact(shared, probability, ground, clearance), NoSlip(shared, probability, fps),
-            Penetration(shared, ground, clearance))
-
-
 def standing_clearances(body: BodyModel, points: PointSet, shape: np.ndarray | None = None) -> np.ndarray:
     """Heights (F,) metres over the floor of foot points of a body that stands: those of its rest pose over its soles.
 

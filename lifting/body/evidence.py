@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lifting.body.projection import camera_of_frames
 from lifting.cameras import Camera
 from lifting.keypoints import Keypoints2D
-from lifting.motion import Motion
+from lifting.motion import RADIUS_68, Motion
 from lifting.skeletons import Skeleton
 
-RADIUS_68 = 1.8724  # deviations in the radius that holds 68 % of an isotropic normal distribution in 3D
 LEAST_SIGMA = 5e-4  # metres: joints are never taken to be more exact than this
 LEAST_SIGMA_PX = 0.05
 FEW_FRAMES = 10  # too few to tell noise from motion, or errors from what a fit has made of them
@@ -26,7 +26,7 @@ DETECTOR_SHARE = 0.01  # of the person's size in the image: a detector's deviati
 LEAST_SCORE = 0.05
 MEMORY_SECONDS = 1.0  # errors are taken to be forgotten after this time
 _THIRD_DIFFERENCE = np.sqrt(20.0)  # deviation of the third difference of white noise with deviation one
-_MEDIAN = 0.6745  # median of the absolute value of a standard normal variable
+MEDIAN_OF_NORMAL = 0.6745  # median of the absolute value of a standard normal variable
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,16 +105,7 @@ def observe(motion: Motion, keypoints: Keypoints2D | None, camera: Camera | None
     pixels = np.where(seen[..., None], np.asarray(keypoints.xy[span], dtype=np.float64), np.nan)
     sigma_px = _pixel_sigma(pixels, keypoints.score[span])
     return replace(found, keypoint_skeleton=keypoints.skeleton, pixels=pixels, sigma_px=sigma_px,
-                   camera=_sliced(camera, span), camera_moves=moves)
-
-
-def _sliced(camera: Camera, span: slice) -> Camera:
-    """The camera over some frames; a static one stays what it is."""
-    if np.ndim(camera.rotation) == 2 and np.ndim(camera.translation) == 1:
-        return camera
-    parts = {"rotation": camera.rotation, "translation": camera.translation}
-    full = {"rotation": 3, "translation": 2}
-    return replace(camera, **{n: v[span] if np.ndim(v) == full[n] else v for n, v in parts.items()})
+                   camera=camera_of_frames(camera, span), camera_moves=moves)
 
 
 def _joint_sigma(motion: Motion, joints: np.ndarray, span: slice) -> np.ndarray:
@@ -141,7 +132,7 @@ def white_noise(values: np.ndarray) -> float:
     """
     steps = np.abs(np.diff(values, 3, axis=0)) / _THIRD_DIFFERENCE if len(values) > 3 else np.zeros(0)
     steps = steps[np.isfinite(steps)]
-    return float(np.median(steps)) / _MEDIAN if len(steps) else 0.0
+    return float(np.median(steps)) / MEDIAN_OF_NORMAL if len(steps) else 0.0
 
 
 def noise_factor(residuals: np.ndarray, sigma: np.ndarray, fps: float) -> float:
@@ -157,7 +148,7 @@ def noise_factor(residuals: np.ndarray, sigma: np.ndarray, fps: float) -> float:
     known = np.isfinite(size)
     if not known.any():
         return 1.0
-    deviation = float(np.median(size[known])) / _MEDIAN
+    deviation = float(np.median(size[known])) / MEDIAN_OF_NORMAL
     if len(residuals) < FEW_FRAMES:
         deviation = max(deviation, 1.0)
     return deviation * np.sqrt(frames_per_measurement(ratio, deviation, fps))

@@ -155,7 +155,8 @@ def fit_motion(
         standing = problem.standing(solution.state)
         # The shape is held: a smaller body would slip less.
         terms = problem.terms() + problem.contact_terms(standing)
-        solution = problem.solve(solution.state, terms, config.narrow, free=())
+        free = solution.free
+        solution = replace(problem.solve(solution.state, terms, config.narrow, free=()), free=free)  # held, not known
     return describe_fit(motion, problem, solution, standing, time.perf_counter() - began)
 
 

@@ -9,7 +9,6 @@ blend skinning), to which pose blendshapes may add a correction of the rest mesh
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +20,7 @@ from lifting.body.checks import as_floats, as_numbers, as_skin_weights, as_spars
 from lifting.body.points import Kinematics, PointSet, build_points
 from lifting.keypoints import set_fields
 from lifting.meshes import SkinnedMesh, bone_transforms, forward_kinematics, joint_levels, skin, skinning_matrix
-from lifting.motion import BodyMotion
+from lifting.motion import BodyMotion, plain_json
 from lifting.rotations import rotvec_to_matrix
 from lifting.skeletons import Skeleton, get_skeleton
 
@@ -143,7 +142,8 @@ class BodyModel:
             _axis(getattr(self, name), name)
         if self.up[-1] == self.forward[-1]:
             raise ValueError(f"up is {self.up!r} and forward {self.forward!r}, expected two axes at right angles.")
-        set_fields(self, regressors=regressors, previews=dict(self.previews), metadata=_plain_json(self.metadata),
+        set_fields(self, regressors=regressors, previews=dict(self.previews),
+                   metadata=plain_json(self.metadata, "body"),
                    extras={str(name): np.asarray(array) for name, array in self.extras.items()})
 
     def __repr__(self) -> str:
@@ -405,14 +405,3 @@ def _axis(text: str, what: str) -> tuple[int, int]:
     if text not in ("x", "y", "z", "-x", "-y", "-z"):
         raise ValueError(f"{what} must be x, y, z, -x, -y or -z, got {text!r}.")
     return "xyz".index(text[-1]), -1 if text.startswith("-") else 1
-
-
-def _plain_json(metadata: object) -> dict[str, Any]:
-    """Metadata as it will come back from a file."""
-    try:
-        plain = json.loads(json.dumps(metadata, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"the metadata of a body must be plain JSON data, got {error}.") from error
-    if not isinstance(plain, dict):
-        raise ValueError(f"the metadata of a body must be a dict, got {type(metadata).__name__}.")
-    return plain

@@ -19,7 +19,7 @@ from lifting.body.contact_terms import (
     standing_clearances,
 )
 from lifting.body.energy import State
-from lifting.body.evidence import RADIUS_68, Observations, noise_factor
+from lifting.body.evidence import MEDIAN_OF_NORMAL, Observations, noise_factor
 from lifting.body.initial import initial_state
 from lifting.body.limits import JointLimits
 from lifting.body.model import BodyModel
@@ -31,12 +31,11 @@ from lifting.body.smoothness import RotationSmoothness, TranslationSmoothness
 from lifting.body.solver import Solution, solve, solve_chunked
 from lifting.contacts import contact_probabilities, foot_points
 from lifting.ground import Ground, estimate_ground
+from lifting.motion import RADIUS_68
 
 FEET_LAYOUTS = ("coco17_feet", "h36m17")
 WORLD_UP = (0.0, 0.0, 1.0)
 LOW_FEET = 5.0  # percent of the feet's heights over their clearance: where the floor of a world is, whatever its zero
-# Angular accelerations relative to the trunk's, by part of the joint's name: from the free motion capture.
-MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in deviations
 OFFSET_RANGE = (0.002, 0.03)  # metres
 OVERFIT = 1.5  # errors of 2D points over their residuals: a body has about two unknowns for three of their numbers
 LEAST_STATURE, MOST_STATURE = 0.3, 3.0  # metres
@@ -46,6 +45,7 @@ FLOOR_SIGMA = 0.015  # metres: unevenness of a floor and of soles
 CONTACT_SECONDS = 0.5  # of standing that count as one measurement of the floor
 DOUBTFUL_FLOOR = 8.0  # degrees of doubt about the direction of gravity
 FIXED_POINT = re.compile(r"eye_|mouth|^(left|right)_(pinky|index|thumb)$")  # more such points would only cost time
+# Angular accelerations relative to the trunk's, by part of the joint's name: rounded, from the free motion capture.
 AGILE = {"shoulder": 2.0, "elbow": 1.5, "wrist": 3.0, "hip": 1.5, "knee": 1.5, "ankle": 2.0, "foot": 3.0, "head": 1.5}
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lifting.body.energy import State
-from lifting.body.evidence import RADIUS_68, Observations
+from lifting.body.evidence import Observations
 from lifting.body.model import BodyModel
 from lifting.body.points import Kinematics
 from lifting.body.problem import Problem, Standing
 from lifting.body.solver import Solution
-from lifting.motion import BodyMotion, Motion
+from lifting.motion import RADIUS_68, BodyMotion, Motion
 from lifting.rotations import matrix_to_rotvec
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def describe_fit(
     """The result of a solution in the frames of the motion, with uncertainty and report."""
     body, state, frames = problem.body, solution.state, len(motion)
     kinematics = body.kinematics(state.rotations, state.trajectory, state.shape)
-    doubt = Uncertainty.of(body, solution, kinematics)
+    doubt = Uncertainty(solution.marginal_covariances())
     place = Placement(frames, problem.seen.first)
     fitted = BodyMotion(
         place(matrix_to_rotvec(state.rotations)), place(state.trajectory), state.shape, body.name, motion.fps,
@@ -97,11 +97,6 @@ class Uncertainty:
     """
 
     covariances: np.ndarray
-
-    @classmethod
-    def of(cls, body: BodyModel, solution: Solution, kinematics: Kinematics) -> Uncertainty:
-        """The uncertainty of a solution."""
-        return cls(solution.marginal_covariances())
 
     def rotation_sigma(self) -> np.ndarray:
         """(T, K) radians, deviation of the least certain axis of each joint's local rotation."""

@@ -115,14 +115,14 @@ def solve(terms: Sequence[Term], state: State, *, body: BodyModel, max_iteration
     return search.run(robust_factors, tolerance, max_iterations)
 
 
-def solve_chunked(terms: Sequence[Term], state: State, *, body: BodyModel, chunk: int = 512, overlap: int = 0,
+def solve_chunked(terms: Sequence[Term], state: State, *, body: BodyModel, chunk: int = 512,
                   max_iterations: int = 20, robust_factors: Sequence[float] = ROBUST_FACTORS, tolerance: float = 1e-4,
                   free: Sequence[str] = FREE, progress: Callable[[int, float], None] | None = None) -> Solution:
     """Minimise like `solve`, for long clips: linear algebra in windows of about `chunk` frames.
 
     The steps are those of `solve` up to rounding, the memory for them is that of a window, and a step takes twice the
     time, as each window is linearised and factorised once more on the way back. Arguments and errors are `solve`'s, and
-    ValueError for a chunk of less than 8 frames; overlap is not needed and has no effect.
+    ValueError for a chunk of less than 8 frames.
     """
     search = _Search(body, tuple(terms), state, tuple(free), progress, split(state.num_frames, chunk))
     return search.run(robust_factors, tolerance, max_iterations)
