@@ -16,6 +16,9 @@ OWN = CORE | {"files"}
 BESIDE_CORE = ("checkpoints", "cleaning", "detectors", "export", "resampling", "tracks", "trajectory", "video")
 NETWORK = OWN | {"anatomy", "checkpoints", "cleaning", "datasets", "models", "resampling", "trajectory"}
 APPLICATION = NETWORK | {"body", "detectors", "export", "predict", "tracks", "video", "view"}
+COMMANDS = APPLICATION | {
+    *("cli_convert", "cli_evaluate", "cli_train", "console", "doctor", "evidence", "footage", "pipeline", "training"),
+}
 # What each part of the library may import, itself always included. A new part needs a line here.
 ALLOWED = {
     **dict.fromkeys(CORE, CORE),
@@ -28,17 +31,19 @@ ALLOWED = {
     "view": OWN | {"video"},
     "datasets": OWN | {"anatomy"},
     "models": OWN | {"anatomy", "checkpoints", "datasets"},
-    "training": NETWORK | {"predict"},
     "predict": NETWORK,
     "evidence": APPLICATION,
     "outputs": APPLICATION | {"evidence"},
     "pipeline": APPLICATION | {"evidence", "outputs"},
     "doctor": APPLICATION,
-    "cli": APPLICATION | {"doctor", "pipeline", "training"},
+    "console": set(),
+    "footage": APPLICATION | {"evidence"},
+    "training": NETWORK | {"predict"},
+    **dict.fromkeys(("cli", "cli_convert", "cli_evaluate", "cli_train"), COMMANDS),
 }
 LIGHT = {
     *OWN,
-    *("anatomy", "body", "checkpoints", "cleaning", "cli", "contacts", "doctor", "evidence", "ground"),
+    *("anatomy", "body", "checkpoints", "cleaning", "cli", "console", "contacts", "doctor", "evidence", "ground"),
     *("outputs", "pipeline", "resampling", "tracks", "trajectory"),
 }
 HEAVY = {
