@@ -11,6 +11,8 @@ import click
 from lifting import __version__
 from lifting.console import INTERRUPTED, one_sentence_errors, printable, progress_bar, say
 
+MOST_NAMES = 3  # joints that a line of a summary names
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="lift")
@@ -117,7 +119,8 @@ def headline(take) -> str:  # noqa: ANN001
 @click.option("--output", "-o", type=click.Path(), multiple=True,
               help="File to write (.npz .json .h5 .csv .glb .bvh .obj .ply .amass.npz .mp4); repeat it for several.  "
               "[default: runs/NAME/body.npz, body.glb, fit_report.json]")
-@click.option("--body", metavar="NAME|FILE", help="Body to fit, or a file of the SMPL family.  [default: lite]")
+@click.option("--body", metavar="NAME|FILE", help="Body to fit, or a file of the SMPL family.  "
+              "[default: that of the result, else lite]")
 @click.option("--height", type=float, help="Stature of the main person in metres.")
 @click.option("--mode", type=click.Choice(["whole", "smplify"]), default="whole", show_default=True,
               help="All frames at once, or the classic stages from the 2D points.")
@@ -170,11 +173,15 @@ def _contact_sentence(contacts: dict | None) -> str:
 
 
 def body_warnings(take) -> list[str]:  # noqa: ANN001
-    """The warnings of the fits, each with whom it is about."""
+    """The warnings of the fits, each with whom it is about, long lists of joints as their number."""
     about = take.metadata.get("body", {})
-    fitted = [f"body of person {person['id']}: {sentence}" for person in about.get("people", ())
-              for sentence in person["warnings"]]  # fmt: skip
+    fitted = [f"body of person {person['id']}: {_without_list(sentence, person.get('weak_twist', ()))}"
+              for person in about.get("people", ()) for sentence in person["warnings"]]  # fmt: skip
     return [*fitted, *about.get("warnings", ())]
+
+
+def _without_list(sentence: str, names: list[str]) -> str:
+    return sentence.replace(", ".join(names), f"{len(names)} joints") if len(names) > MOST_NAMES else sentence
 
 
 @main.command()

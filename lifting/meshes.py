@@ -7,7 +7,7 @@ joint k into those of its parent; ``G_k`` into those of the frame. The rest pose
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -101,6 +101,39 @@ def skin(transforms: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return vertices
 
 
+def pose_features(rotations: np.ndarray) -> np.ndarray:
+    """What pose blendshapes are linear in: ``R_k - I`` of joints 1.., row-major, (T, 9 (K - 1)).
+
+    rotations: (T, K, 3, 3) local rotations.
+    """
+    return (rotations[:, 1:] - np.eye(3)).reshape(len(rotations), -1)
+
+
+def pose_correction(
+    directions: np.ndarray, weights: np.ndarray, dtype: type
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A function of global rotations (T, K, 3, 3) and `pose_features`: what pose blendshapes add to skinned vertices.
+
+    A correction of the rest mesh that is linear in the rotations, carried along by the bones (Loper et al., "SMPL: a
+    skinned multi-person linear model", SIGGRAPH Asia 2015, equation 9). The function returns (T, V, 3) metres.
+
+    directions: (V, 3, 9 (K - 1)) metres; weights: (V, K) dense, rows that sum to 1.
+    """
+    count, _, size = directions.shape
+    flat = directions.transpose(2, 1, 0).reshape(size, 3 * count).astype(dtype)
+    carriers = weights.T.astype(dtype)
+
+    def correct(turned: np.ndarray, features: np.ndarray) -> np.ndarray:
+        frames, bones = turned.shape[:2]
+        moved = (features.astype(dtype) @ flat).reshape(frames, 1, 3, count)
+        rows = turned.transpose(0, 2, 3, 1).reshape(9 * frames, bones).astype(dtype)
+        carried = (rows @ carriers).reshape(frames, 3, 3, count)
+        carried *= moved
+        return carried.sum(axis=2).swapaxes(1, 2)
+
+    return correct
+
+
 @dataclass(frozen=True, eq=False)
 class SkinnedMesh:
     """A body in motion as plain arrays, for export and view: rest mesh, skin weights and joint rotations over time.
@@ -119,8 +152,11 @@ class SkinnedMesh:
         fps: frames per second.
         frame: ``camera`` or ``world``, as of the motion.
         person_id: whose body it is.
+        pose_directions: (V, 3, 9 (K - 1)) float32 metres, pose blendshapes (see `pose_correction`); None without.
+        smpl_offsets: (K, 3) float32 rotation vectors, what turns each joint from this rest pose to SMPL's; None where
+            the rest pose is SMPL's own, or where the joints are not SMPL's.
+        gender: ``neutral``, ``female`` or ``male``: for which the body was made.
 
-    Pose blendshapes (SMPL's correctives) are not represented: the vertices are those of linear blend skinning alone.
     Raises ValueError for arrays that do not fit together.
     """
 
@@ -137,13 +173,17 @@ class SkinnedMesh:
     fps: float
     frame: str = "camera"
     person_id: int = 0
+    pose_directions: np.ndarray | None = None
+    smpl_offsets: np.ndarray | None = None
+    gender: str = "neutral"
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""
         kinds = {"faces": np.int32, "bone_indices": np.int32}
         for name in ("rest_joints", "rest_vertices", "faces", "bone_indices", "bone_weights", "rotations",
-                     "trajectory"):
-            set_fields(self, **{name: np.ascontiguousarray(getattr(self, name), kinds.get(name, np.float32))})
+                     "trajectory", "pose_directions", "smpl_offsets"):
+            if getattr(self, name) is not None:
+                set_fields(self, **{name: np.ascontiguousarray(getattr(self, name), kinds.get(name, np.float32))})
         set_fields(self, joints=tuple(self.joints), parents=tuple(int(parent) for parent in self.parents),
                    fps=check_fps(self.fps), person_id=int(self.person_id))
         joint_levels(self.parents)
@@ -155,6 +195,8 @@ class SkinnedMesh:
         expected = {"parents": (bones,), "rest_joints": (bones, 3), "rest_vertices": (vertices, 3),
                     "faces": (len(self.faces), 3), "bone_indices": (vertices, *carried),
                     "bone_weights": (vertices, *carried), "rotations": (frames, bones, 3), "trajectory": (frames, 3)}
+        optional = {"pose_directions": (vertices, 3, 9 * (bones - 1)), "smpl_offsets": (bones, 3)}
+        expected |= {name: shape for name, shape in optional.items() if getattr(self, name) is not None}
         for name, shape in expected.items():
             if np.shape(getattr(self, name)) != shape or (name == "bone_indices" and len(carried) != 1):
                 raise ValueError(f"{name} of the mesh {self.name!r} has the shape {np.shape(getattr(self, name))}, "
@@ -188,11 +230,16 @@ class SkinnedMesh:
         return forward_kinematics(rotations, self.trajectory, self.rest_joints.astype(np.float64), self.parents)
 
     @cached_property
-    def _matrix(self) -> np.ndarray:
-        """The skinning matrix (4K, V), float32, of bone offsets that are relative to the root's rest position."""
+    def _weights(self) -> np.ndarray:
+        """The bone weights (V, K), float32, dense."""
         weights = np.zeros((self.num_vertices, len(self.joints)), np.float32)
         np.add.at(weights, (np.arange(self.num_vertices)[:, None], self.bone_indices), self.bone_weights)
-        return skinning_matrix(self.rest_vertices, weights)
+        return weights
+
+    @cached_property
+    def _matrix(self) -> np.ndarray:
+        """The skinning matrix (4K, V), float32."""
+        return skinning_matrix(self.rest_vertices, self._weights)
 
     def vertices(self, frames: slice | int | np.ndarray | None = None) -> np.ndarray:
         """Skinned vertices (T', V, 3) float32 metres in `frame`; (V, 3) for one frame number.
@@ -205,8 +252,18 @@ class SkinnedMesh:
         # Relative to the root, so that float32 keeps its precision far from the origin.
         local = bone_transforms(turned, joints - joints[:, :1], self.rest_joints.astype(np.float64))
         vertices = skin(local.astype(np.float32), self._matrix)
+        if self.pose_directions is not None:
+            self._correct(vertices, turned, rotvec_to_matrix(self.rotations[chosen]))
         vertices += joints[:, None, 0].astype(np.float32)
         return vertices[0] if single else vertices
+
+    def _correct(self, vertices: np.ndarray, turned: np.ndarray, rotations: np.ndarray) -> None:
+        """Add to vertices (T, V, 3) what pose blendshapes do; global and local rotations (T, K, 3, 3)."""
+        correct = pose_correction(self.pose_directions, self._weights, np.float32)
+        step = max(1, _CHUNK_VALUES // max(1, 9 * self.num_vertices))
+        for start in range(0, len(vertices), step):
+            part = slice(start, start + step)
+            vertices[part] += correct(turned[part], pose_features(rotations[part]))
 
     def joint_positions(self) -> np.ndarray:
         """Joint positions (T, K, 3) float32 metres in `frame`."""

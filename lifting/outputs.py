@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +15,11 @@ import numpy as np
 
 from lifting import export
 from lifting.evidence import Progress
-from lifting.export import BODY_FORMATS, FORMATS, format_of, suffix_of
-from lifting.files import atomic_write, check_writable
+from lifting.export import BODY_FORMATS, FORMATS, as_path, format_of, suffix_of
+from lifting.export.mesh_files import frame_in_name, frame_of_name
+from lifting.export.scene import path_of_person
+from lifting.files import atomic_path, atomic_write, check_writable
+from lifting.levelling import level_take
 from lifting.motion import Take
 
 if TYPE_CHECKING:
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 VIDEO_SUFFIX = ".mp4"
+FRAME_FORMATS, PERSON_FORMATS = (".obj", ".ply"), (".bvh", ".amass.npz")  # that hold one frame, one person
 RESULT, BODY_RESULT, BODY_SCENE = "result.npz", "body.npz", "body.glb"
 OVERLAY_VERTICES = 1000  # at least, of the meshes in an overlay: at its size nobody sees more
 
@@ -41,25 +47,75 @@ def no_empty_folders(paths: Iterable[str | Path]) -> Iterator[None]:
 
 
 def plan_outputs(
-    output: Sequence[str | Path], *sources: str | Path | None, bodies: bool = False
+    output: Sequence[str | Path],
+    *sources: str | Path | None,
+    bodies: bool = False,
+    report: str | Path | None = None,
+    frames: int | None = None,
 ) -> list[Path]:
-    """The files to write, after checking that each suffix is known, each place writable and no source overwritten.
+    """The files to write, after checking all that can be checked before the work.
 
-    bodies: whether bodies will be there for the formats that hold them.
+    Each suffix is known, each place writable and named once, no source overwritten, and what the formats need is there.
+
+    Args:
+        output: the files; sources: what must not be overwritten; report: another file that will be written.
+        bodies: whether bodies will be there for the formats that hold them.
+        frames: about how many frames there will be, where that is known.
     """
     paths = [Path(path) for path in output]
     for path in paths:
-        suffix = VIDEO_SUFFIX if path.suffix.lower() == VIDEO_SUFFIX else suffix_of(path)
-        if not suffix:
-            known = ", ".join((*FORMATS, *(BODY_FORMATS if bodies else ()), VIDEO_SUFFIX))
-            raise ValueError(f"got the output '{path.name}' with the suffix '{path.suffix}', expected one of {known}")
-        if suffix in BODY_FORMATS and not bodies:
-            raise ValueError(f"the output '{path.name}' would hold a body and none is fitted; add --mesh (mesh=True)")
+        _check_format(path, bodies)
+        if _holds_one_frame(path) and frame_in_name(path) is None:
+            frame_of_name(path, frames or 1)
+    every = [*paths, *([Path(report)] if report is not None else [])]
+    _check_distinct(every)
+    for path in every:
         if any(source is not None and _same_file(path, Path(source)) for source in sources):
             raise ValueError(f"the output '{path}' is the input itself; choose another name")
-    for path in paths:
         check_writable(path)
     return paths
+
+
+def check_outputs(outputs: Sequence[Path], present: Mapping[int, np.ndarray]) -> None:
+    """ValueError or OSError where a file cannot be what its name says, once it is known who is there and when.
+
+    present: (T,) bool for each person by id, the main person first: the frames in which they are seen.
+    """
+    frames = len(next(iter(present.values()), ()))
+    for path in filter(_holds_one_frame, outputs):
+        number = frame_of_name(path, frames)
+        if not any(seen[number] for seen in present.values()):
+            raise ValueError(f"'{path.name}' asks for frame {number}, in which nobody is seen; choose another")
+    places = list(outputs)
+    for path in outputs:
+        if suffix_of(path) in PERSON_FORMATS:
+            places += [path_of_person(path, number, suffix_of(path)) for number in [*present][1:]]
+    _check_distinct(places)
+    for path in places[len(outputs) :]:
+        check_writable(path)
+
+
+def _check_format(path: Path, bodies: bool) -> None:
+    """ValueError or ImportError for a file in a format that is unknown, or needs what is not there."""
+    suffix = VIDEO_SUFFIX if path.suffix.lower() == VIDEO_SUFFIX else suffix_of(path)
+    if not suffix:
+        known = ", ".join((*FORMATS, *(BODY_FORMATS if bodies else ()), VIDEO_SUFFIX))
+        raise ValueError(f"got the output '{path.name}' with the suffix '{path.suffix}', expected one of {known}")
+    if suffix in BODY_FORMATS and not bodies:
+        raise ValueError(f"the output '{path.name}' would hold a body and none is fitted; add --mesh (mesh=True)")
+    if suffix == VIDEO_SUFFIX and find_spec("av") is None:
+        raise ImportError(f"writing '{path.name}' needs PyAV: pip install '.[video]' in a clone of lift")
+
+
+def _check_distinct(paths: Iterable[Path]) -> None:
+    """ValueError where two files are one."""
+    for place, count in Counter(Path(path).resolve() for path in paths).items():
+        if count > 1:
+            raise ValueError(f"two outputs would be written to the file '{place}'; choose different names")
+
+
+def _holds_one_frame(path: Path) -> bool:
+    return suffix_of(path) in FRAME_FORMATS
 
 
 def default_outputs(video: str | Path | None, keypoints: str | Path | None, mesh: bool = False) -> list[Path]:
@@ -97,6 +153,9 @@ def save(
 ) -> Path:
     """Write a take in the format of the suffix, whole or not at all; returns the path.
 
+    Results are in the axes of the take. Formats for bodies alone stand upright on the floor where the fit found it (see
+    `lifting.levelling`), unless `meshes` are given, which are written as they are.
+
     Args:
         take: the take.
         path: the file. ``.bvh`` and ``.amass.npz`` hold one person: the others go to ``NAME.person2.bvh`` beside it;
@@ -107,8 +166,11 @@ def save(
     Raises ValueError for an unknown suffix or a take without the bodies the format needs, and OSError for an unwritable
     place.
     """
-    needed = meshes is None and isinstance(take, Take) and format_of(path).needs_bodies
-    return export.save(take, path, meshes=body_meshes(take, body) if needed else meshes or ())
+    path = as_path(path)
+    if meshes is None and isinstance(take, Take) and format_of(path).needs_bodies:
+        take = level_take(take)
+        meshes = body_meshes(take, body)
+    return export.save(take, path, meshes=meshes or ())
 
 
 def body_meshes(take: Take, body: str | Path | BodyModel | None = None, level: str = "full") -> list[SkinnedMesh]:
@@ -117,7 +179,15 @@ def body_meshes(take: Take, body: str | Path | BodyModel | None = None, level: s
         return []
     from lifting.body.fit import take_meshes
 
-    return take_meshes(take, body, level)
+    return take_meshes(take, recorded_body(take) if body is None else body, level)
+
+
+def recorded_body(take: Take) -> str | None:
+    """With what the take's bodies were fitted: the file, if it was one and is still there, else the name; or None."""
+    name = next((person.body.body for person in take.people if person.body is not None), None)
+    about = take.metadata.get("body")
+    file = about.get("file") if isinstance(about, Mapping) else None
+    return file if name is not None and isinstance(file, str) and Path(file).is_file() else name
 
 
 def write_outputs(
@@ -130,19 +200,23 @@ def write_outputs(
     report: str | Path | None = None,
     body: BodyModel | None = None,
 ) -> None:
-    """Writes every output; each appears whole or not at all, videos last so that an interrupt keeps the others.
+    """Writes every output: all files or none, and then the videos, so that an interrupt keeps the files.
 
+    Results are in the axes of the camera; bodies, and the 3D view of the video, are levelled where the floor is known.
     body: the model of the take's bodies, if it has any.
     """
     videos = [path for path in outputs if path.suffix.lower() == VIDEO_SUFFIX]
-    files = [path for path in outputs if path not in videos]
-    meshes = body_meshes(take, body) if any(format_of(path).needs_bodies for path in files) else ()
-    for path in files:
-        export.save(take, path, meshes=meshes)
-    if report is not None:
-        write_report(take, Path(report))
+    results = [path for path in outputs if suffix_of(path) in FORMATS]
+    scenes = [path for path in outputs if suffix_of(path) in BODY_FORMATS]
+    level = level_take(take)
+    with ExitStack() as written:
+        export.write_files(export.files_of(take, results), written)
+        if scenes:
+            export.write_files(export.files_of(level, scenes, body_meshes(level, body)), written)
+        if report is not None:
+            write_report(take, written.enter_context(atomic_path(report)))
     for path in videos:
-        _write_overlay(take, path, video, start, end, progress, body_meshes(take, body, _overlay_level(body)))
+        _write_overlay(level, path, video, start, end, progress, body_meshes(level, body, _overlay_level(body)))
 
 
 def _overlay_level(body: BodyModel | None) -> str:

@@ -22,14 +22,15 @@ from lifting.evidence import (
     read_evidence,
 )
 from lifting.export import load
-from lifting.files import check_writable
 from lifting.keypoints import Keypoints2D
 from lifting.motion import Motion, Person, Take
 from lifting.outputs import (
+    check_outputs,
     default_fit_outputs,
     default_outputs,
     no_empty_folders,
     plan_outputs,
+    recorded_body,
     report_of,
     write_outputs,
     write_report,
@@ -58,6 +59,7 @@ POOR_SIGMA = 0.2  # metres
 POOR_SCORE = 0.5  # mean confidence of the body joints below which a lift is called doubtful
 MANY_SWAPS = 0.25  # share of exchanged frames above which the majority no longer tells which side is which
 POOR_RATE = 0.6  # share of a person's span in which they were seen
+SHORT_SECONDS, SHORT_SIGMA, TORN_MM = 0.3, 0.095, 65.0  # seconds, metres and millimetres, see `_brevity`
 NO_HEIGHT = "no height given"
 BODY = get_skeleton("lift17").joints[:13]
 
@@ -124,9 +126,8 @@ def run_video(
     progress = progress or _no_progress
     given = [] if output is None else [output] if isinstance(output, str | Path) else list(output)
     with no_empty_folders([*given, *([report] if report is not None else [])]):
-        outputs = plan_outputs(given, video, keypoints, bodies=mesh)
-        if report is not None:
-            check_writable(report)
+        ahead = _count_frames(video, start, end, fps) if keypoints is None else None
+        outputs = plan_outputs(given, video, keypoints, bodies=mesh, report=report, frames=ahead)
         if keypoints is not None:
             evidence = read_evidence(
                 keypoints, fps=fps, image_size=image_size, skeleton=skeleton, start=start, end=end, camera=camera,
@@ -137,10 +138,11 @@ def run_video(
                 video, detector, start=start, end=end, fps=fps, progress=progress, models=detector_models
             )
         evidence.people = choose_people(evidence, person)
+        check_outputs(outputs, {number: _span(keypoints.seen.any(1)) for number, keypoints in evidence.people})
         view = choose_camera(evidence, camera, focal)
         take = lift_people(evidence, view, height, lifter)
         if model is not None:
-            take = _fit(take, model, height=height, progress=progress)
+            take = _fit(take, model, body, height=height, progress=progress)
         write_outputs(take, outputs, video, start, end, progress, report, model)
     return take
 
@@ -163,7 +165,7 @@ def fit_result(
     Args:
         result: a file that ``lift run`` or ``lift.save`` wrote, or a take.
         output: files to write, by suffix (``lifting.export.FORMATS``, ``BODY_FORMATS`` and ``.mp4``).
-        body: by name, or a file of the SMPL family; ``lite`` without.
+        body: by name, or a file of the SMPL family; default: the one that the result was fitted with, else ``lite``.
         height: stature of the main person in metres; default: the one that the lift was given.
         mode: ``whole``, all frames at once by second-order steps, or ``smplify``, the classic stages.
         prior: a file with another pose prior.
@@ -184,15 +186,16 @@ def fit_result(
     if video is not None:
         check_sources(video, None, None, None, None, None)
     with no_empty_folders([*given, *([report] if report is not None else [])]):
-        outputs = plan_outputs(given, source, video, bodies=True)
-        if report is not None:
-            check_writable(report)
+        outputs = plan_outputs(given, source, video, bodies=True, report=report, frames=len(take))
+        lifted = [person for person in take.people if person.motion is not None]
+        check_outputs(outputs, {person.id: np.isfinite(person.motion.joints).any((1, 2)) for person in lifted})
+        body = _body_to_refit(take) if body is None else body
         model = _load_body(body)
         if height is None:  # SMPLify has no use for one
             height = take.metadata.get("height_m") if mode == "whole" else None
         else:
             take = take.replace(assumed=tuple(s for s in take.assumed if not s.startswith(NO_HEIGHT)))
-        take = _fit(take, model, height=height, mode=mode, prior=prior, contacts=contacts, progress=progress)
+        take = _fit(take, model, body, height=height, mode=mode, prior=prior, contacts=contacts, progress=progress)
         start = float(take.times[0]) or None
         write_outputs(take, outputs, video, start, None, progress or _no_progress, report, model)
     return take
@@ -202,16 +205,64 @@ def _no_progress(iterable: Iterable, total: int | None, title: str) -> Iterable:
     return iterable
 
 
+def _count_frames(video: str | Path, start: float | None, end: float | None, fps: float | None) -> int | None:
+    """About how many frames a video has, None where it does not say."""
+    from lifting.video import open_video
+
+    with open_video(video, start, end, fps) as reader:
+        return reader.num_frames
+
+
+def _span(seen: np.ndarray) -> np.ndarray:
+    """(T,) bool: the frames from the first to the last that is True."""
+    return np.logical_or.accumulate(seen) & np.logical_or.accumulate(seen[::-1])[::-1]
+
+
 def _load_body(body: str | Path | BodyModel | None) -> BodyModel:
     from lifting.body import load_body
 
     return load_body("lite" if body is None else body)
 
 
-def _fit(take: Take, model: BodyModel, **options: object) -> Take:
+def _body_to_refit(take: Take) -> str | None:
+    """The body that a result was fitted with; None where it was not, ValueError where that is not at hand."""
+    from lifting.body.body_file import BODIES
+
+    body = recorded_body(take)
+    if body is not None and body not in BODIES and not Path(body).is_file():
+        raise ValueError(f"'{take.name}' was fitted with the body '{body}', from a file that is not there any more; "
+                         "give the file with --body FILE, or another body, such as --body lite")  # fmt: skip
+    return body
+
+
+def _fit(take: Take, model: BodyModel, source: object, **options: object) -> Take:
+    """The take with fitted bodies; its report says from which file, if `source` is the path of one."""
+    from lifting.body.body_file import BODIES
     from lifting.body.fit import fit_body
 
-    return fit_body(take, body=model, **options)
+    fitted = fit_body(take, body=model, **options)
+    about = dict(fitted.metadata["body"])
+    if isinstance(source, str | Path) and str(source) not in BODIES:
+        about["file"] = str(Path(source).expanduser().resolve())
+    about["people"] = [{**report, "warnings": [*report["warnings"], *_brevity(fitted.person(report["id"]), report)]}
+                       for report in about["people"]]  # fmt: skip
+    return fitted.replace(metadata={**fitted.metadata, "body": about})
+
+
+def _brevity(person: Person, report: dict) -> list[str]:
+    """A sentence where a short clip left open which way a person faces and how tall they are.
+
+    On most pieces of up to five frames of the sample, the lift took front for back, and bodies came out 7 to 24 cm too
+    short; no body then fits the joints, or the lifter doubts them itself. Eight frames were enough. Short clips that
+    show neither are taken for good.
+    """
+    frames = int(np.isfinite(person.motion.joints).any((1, 2)).sum())
+    sigma = np.nan if person.motion.sigma is None else np.nanmedian(person.motion.sigma)
+    torn = (report["mean_residual_mm"] or 0) > TORN_MM or sigma > SHORT_SIGMA
+    if frames / person.motion.fps >= SHORT_SECONDS or not torn:
+        return []
+    count = "1 frame is" if frames == 1 else f"{frames} frames are"
+    return [f"{count} too few to tell which way this person faces and how tall they are; give a longer clip"]
 
 
 def check_choices(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 
 import numpy as np
@@ -7,9 +8,15 @@ import pytest
 from scipy.spatial.transform import Rotation
 from smpl_format import slow_vertices, smpl_arrays
 
+from lifting.body import load_body
 from lifting.body.smpl_files import read_smpl
+from lifting.cameras import Camera
+from lifting.export import load, save
 from lifting.export.amass import read_amass, write_amass
+from lifting.export.smpl_convention import SMPL_HIPS, SMPL_ROOT, SmplConvention
+from lifting.meshes import forward_kinematics
 from lifting.motion import BodyMotion
+from lifting.rotations import rotvec_to_matrix
 
 ROOT = np.array([0.01, -0.23, 0.03])
 
@@ -34,9 +41,14 @@ def test_round_trip(tmp_path, joints, columns, frame):
     write_amass(written, tmp_path / "a.amass.npz", ROOT, gender="male")
     clip = read_amass(tmp_path / "a.amass.npz")
     assert clip.gender == "male"
-    assert (clip.motion.fps, clip.motion.frame, clip.motion.body) == (50.0, frame, "lite")
-    for name in ("rotations", "trajectory", "shape"):
-        np.testing.assert_allclose(getattr(clip.motion, name), getattr(written, name), atol=2e-6)
+    assert (clip.motion.fps, clip.motion.frame, clip.motion.body) == (50.0, "world", "lite")
+    turn = Rotation.from_matrix([[1, 0, 0], [0, 0, 1], [0, -1, 0]] if frame == "camera" else np.eye(3))
+    expected, found = (Rotation.from_rotvec(each.rotations[:, 0]) for each in (written, clip.motion))
+    gap = (turn * expected).inv() * found
+    assert gap.magnitude().max() < 2e-6
+    np.testing.assert_allclose(clip.motion.trajectory, turn.apply(written.trajectory), atol=2e-6)
+    np.testing.assert_allclose(clip.motion.rotations[:, 1:], written.rotations[:, 1:], atol=2e-6)
+    np.testing.assert_array_equal(clip.motion.shape, written.shape)
     assert np.load(tmp_path / "a.amass.npz")["poses"].shape == (5, columns)
 
 
@@ -104,6 +116,111 @@ def test_unknown_gender_and_wrong_root_are_refused(tmp_path):
         write_amass(motion(), tmp_path / "a.npz", np.zeros((22, 3)))
 
 
+# ---- bodies that are not SMPL's
+
+
+@pytest.fixture(scope="module")
+def lite():
+    return load_body("lite")
+
+
+def lite_mesh(body, frame="world"):
+    moving = motion(frame=frame).replace(shape=np.linspace(-1, 1, body.num_shape))
+    return moving, body.skinned(moving, level=min(body.previews, default="full"))
+
+
+def test_another_rest_pose_gives_the_same_limbs(lite):
+    """A skeleton that rests as the offsets say stands, with the converted rotations, where the body does."""
+    moving, mesh = lite_mesh(lite)
+    convention = SmplConvention.of_mesh(mesh)
+    rotations, translations = convention.to_smpl(moving.rotations.astype(float), moving.trajectory.astype(float))
+    rest, turns = mesh.rest_joints.astype(float), Rotation.from_rotvec(convention.offsets)
+    other = np.zeros_like(rest)
+    for joint, parent in enumerate(mesh.parents):
+        if parent >= 0:
+            other[joint] = other[parent] + turns[parent].apply(rest[joint] - rest[parent])
+    expected = mesh.joint_positions() - mesh.joint_positions()[:, :1]
+    _, found = forward_kinematics(rotvec_to_matrix(rotations), np.zeros((5, 3)), other, mesh.parents)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    hips = translations + SMPL_ROOT + Rotation.from_rotvec(rotations[:, 0]).apply(SMPL_HIPS)
+    numbers = [mesh.joints.index(f"{side}_hip") for side in ("left", "right")]
+    np.testing.assert_allclose(hips, mesh.joint_positions()[:, numbers].mean(axis=1), atol=1e-5)
+
+
+def test_smpls_rest_pose_is_a_t_pose_of_the_body(lite):
+    _, mesh = lite_mesh(lite)
+    rotations, trajectory = SmplConvention.of_mesh(mesh).from_smpl(np.zeros((1, 22, 3)), np.zeros((1, 3)))
+    joints = lite.kinematics(rotations, trajectory).joints[0]
+    place = {name: joints[number] for number, name in enumerate(lite.joints)}
+
+    def direction(start, end):
+        return (place[end] - place[start]) / np.linalg.norm(place[end] - place[start])
+
+    for side, sign in (("left", 1), ("right", -1)):
+        assert direction(f"{side}_shoulder", f"{side}_wrist") @ [sign, 0, 0] > np.cos(np.radians(6))
+        assert direction(f"{side}_hip", f"{side}_ankle") @ [0, -1, 0] > np.cos(np.radians(6))
+    assert direction("pelvis", "head") @ [0, 1, 0] > 0.97
+    vertices = lite.vertices(rotations, trajectory)[0]
+    assert np.ptp(vertices[:, 0]) == pytest.approx(lite.stature(), rel=0.08)  # arm span and height are alike
+
+
+def test_the_file_of_another_body_is_for_smpls_mean_shape(tmp_path, lite):
+    moving, mesh = lite_mesh(lite)
+    convention = SmplConvention.of_mesh(mesh)
+    write_amass(moving, tmp_path / "a.npz", np.full(3, 9.0), smpl=convention)
+    arrays = np.load(tmp_path / "a.npz")
+    assert arrays["betas"].shape == (10,) and not arrays["betas"].any()
+    assert "whose shape is not SMPL's" in json.loads(str(arrays["metadata"]))["note"]
+    turns = Rotation.from_rotvec(convention.offsets)
+    elbow = mesh.joints.index("left_elbow")
+    expected = turns[mesh.parents[elbow]] * Rotation.from_rotvec(moving.rotations[:, elbow]) * turns[elbow].inv()
+    gap = expected.inv() * Rotation.from_rotvec(arrays["poses"][:, 3 * elbow : 3 * elbow + 3])
+    assert gap.magnitude().max() < 1e-6 < (turns[elbow].magnitude())
+
+
+def test_another_body_comes_back_as_it_was(tmp_path, lite):
+    moving, mesh = lite_mesh(lite)
+    camera = Camera.from_fov(60, (640, 480))
+    write_amass(moving, tmp_path / "a.amass.npz", np.zeros(3), smpl=SmplConvention.of_mesh(mesh), camera=camera,
+                person_id=3)  # fmt: skip
+    clip = read_amass(tmp_path / "a.amass.npz")
+    assert (clip.camera, clip.person_id, clip.assumed) == (camera, 3, ())
+    for name in ("trajectory", "shape"):
+        np.testing.assert_allclose(getattr(clip.motion, name), getattr(moving, name), atol=2e-6)
+    gap = Rotation.from_rotvec(moving.rotations.reshape(-1, 3)).inv() * Rotation.from_rotvec(
+        clip.motion.rotations.reshape(-1, 3))  # fmt: skip
+    assert gap.magnitude().max() < 1e-5
+
+
+def test_offsets_of_another_body_are_refused(tmp_path, lite):
+    convention = SmplConvention.of_mesh(lite_mesh(lite)[1])
+    with pytest.raises(ValueError, match="rest offsets of 22 joints for a motion of 24"):
+        write_amass(motion(24), tmp_path / "a.npz", ROOT, smpl=convention)
+    with pytest.raises(ValueError, match="joint numbers below 2"):
+        SmplConvention((-1, 5), np.zeros((2, 3)), np.zeros(3))
+    assert os.listdir(tmp_path) == []
+
+
+# ---- as takes
+
+
+@pytest.mark.parametrize("name", ["walk_poses.npz", "walk.amass.npz"])
+def test_foreign_files_are_takes_of_one_body(tmp_path, name):
+    take = load(foreign(tmp_path / name))
+    (person,) = take.people
+    assert (take.name, take.fps, len(take)) == (name.removesuffix(".npz").removesuffix(".amass"), 120.0, 4)
+    assert (person.body.body, person.body.frame, person.motion) == ("smplh", "world", None)
+    assert take.metadata["gender"] == "female" and len(take.assumed) == 2
+    cameras = person.body.trajectory @ take.camera.rotation.T + take.camera.translation
+    assert (cameras[:, 2] > 4).all()  # the stand-in has everybody before it
+    assert load(save(take, tmp_path / "result.npz")) == take
+
+
+def test_damaged_foreign_files_are_one_sentence_to_load_too(tmp_path):
+    with pytest.raises(ValueError, match=r"f\.npz' cannot be read as an AMASS-style file: poses has the shape"):
+        load(foreign(tmp_path / "f.npz", poses=np.zeros((4, 155))))
+
+
 # ---- files of other tools
 
 
@@ -155,9 +272,11 @@ def test_damaged_files_are_one_sentence(tmp_path, changes, message):
     assert "f.npz" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_foreign_file_needs_the_rest_root(tmp_path):
-    with pytest.raises(ValueError, match="pass rest_root=lambda shape"):
-        read_amass(foreign(tmp_path / "f.npz"))
+def test_of_foreign_files_the_rest_root_is_assumed_and_said(tmp_path):
+    clip = read_amass(foreign(tmp_path / "f.npz"))
+    np.testing.assert_allclose(clip.motion.trajectory, np.arange(12.0).reshape(4, 3) + SMPL_ROOT, atol=1e-6)
+    assert "SMPL's mean shape was taken" in clip.assumed[0]
+    assert read_amass(foreign(tmp_path / "f.npz"), lambda shape: ROOT).assumed == ()
 
 
 @pytest.mark.parametrize("columns", [156, 165])

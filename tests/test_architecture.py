@@ -15,7 +15,7 @@ CORE = {"skeletons", "keypoints", "motion", "cameras", "rotations", "metrics", "
 OWN = CORE | {"files"}
 BESIDE_CORE = ("checkpoints", "cleaning", "detectors", "export", "resampling", "tracks", "trajectory", "video")
 NETWORK = OWN | {"anatomy", "checkpoints", "cleaning", "datasets", "models", "resampling", "trajectory"}
-APPLICATION = NETWORK | {"body", "detectors", "export", "predict", "tracks", "video", "view"}
+APPLICATION = NETWORK | {"body", "detectors", "export", "predict", "predict_temporal", "tracks", "video", "view"}
 COMMANDS = APPLICATION | {
     *("cli_convert", "cli_evaluate", "cli_train", "console", "doctor", "evidence", "footage", "pipeline", "training"),
 }
@@ -27,24 +27,25 @@ ALLOWED = {
     **dict.fromkeys(BESIDE_CORE, OWN),
     "contacts": CORE,
     "ground": CORE | {"contacts"},
+    "levelling": CORE | {"ground"},
     "body": OWN | {"anatomy", "cleaning", "contacts", "ground", "resampling"},
     "view": OWN | {"video"},
     "datasets": OWN | {"anatomy"},
     "models": OWN | {"anatomy", "checkpoints", "datasets"},
-    "predict": NETWORK,
+    **dict.fromkeys(("predict", "predict_temporal"), NETWORK | {"predict", "predict_temporal"}),
     "evidence": APPLICATION,
-    "outputs": APPLICATION | {"evidence"},
+    "outputs": APPLICATION | {"evidence", "levelling"},
     "pipeline": APPLICATION | {"evidence", "outputs"},
     "doctor": APPLICATION,
     "console": set(),
-    "footage": APPLICATION | {"evidence"},
-    "training": NETWORK | {"predict"},
+    "footage": APPLICATION | {"evidence", "training"},
+    "training": NETWORK | {"predict", "predict_temporal"},
     **dict.fromkeys(("cli", "cli_convert", "cli_evaluate", "cli_train"), COMMANDS),
 }
 LIGHT = {
     *OWN,
     *("anatomy", "body", "checkpoints", "cleaning", "cli", "console", "contacts", "doctor", "evidence", "ground"),
-    *("outputs", "pipeline", "resampling", "tracks", "trajectory"),
+    *("levelling", "outputs", "pipeline", "resampling", "tracks", "trajectory"),
 }
 HEAVY = {
     *("PIL", "ai_edge_litert", "av", "cv2", "h5py", "jax", "matplotlib", "mediapipe", "onnx", "onnxruntime"),

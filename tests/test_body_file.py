@@ -207,3 +207,9 @@ def test_an_archive_that_unpacks_to_gigabytes_is_refused_unread(tmp_path, monkey
         archive.writestr("template.steps.npy", content.getvalue())
     with pytest.raises(ValueError, match=r"bomb\.npz' unpacks to 0.0 GiB"):
         read_body(tmp_path / "bomb.npz")
+
+
+@pytest.mark.parametrize("source", [None, 5, "", " ", ["lite"], np.zeros(3)])
+def test_what_is_no_body_is_refused_in_a_sentence(source):
+    with pytest.raises(ValueError, match="in place of a body, expected one of lite, children, or a file"):
+        load_body(source)

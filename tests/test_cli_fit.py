@@ -216,3 +216,14 @@ def test_doctor_shows_the_embedded_body(monkeypatch):
     lines = describe(findings).splitlines()
     assert f"  body lite             {lite['vertices']} vertices, 22 joints" in lines
     assert any(line.startswith("  body broken           ") for line in lines)
+
+
+def test_long_lists_of_joints_are_counted(here, fit, monkeypatch):
+    names = ["left_wrist", "right_wrist", "neck", "head"]
+    report = sys.modules["fitted_walker"].REPORT
+    monkeypatch.setitem(report, "weak_twist", names)
+    monkeypatch.setitem(report, "warnings", [f"the turn of {', '.join(names)} about itself is hardly observed"])
+    shown = lift("fit", "runs/walk/result.npz").stdout
+    assert "  warning: body of person 1: the turn of 4 joints about itself is hardly observed" in shown.splitlines()
+    report = json.loads((here / "runs/walk/fit_report.json").read_text())["body"]["people"][0]
+    assert report["weak_twist"] == names and ", ".join(names) in report["warnings"][0]

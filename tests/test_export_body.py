@@ -154,6 +154,8 @@ def test_bodies_are_saved_by_suffix(tmp_path, name, files):
     assert save(whole, tmp_path / name, meshes=iter(meshes_of(whole))) == tmp_path / name
     assert sorted(path.name for path in tmp_path.iterdir()) == files
     assert format_of(name).needs_bodies
+    if name.endswith(".npz"):
+        return
     with pytest.raises(ValueError, match="can only be written; load one of .npz, .json, .csv, .h5"):
         load(tmp_path / name)
 
@@ -169,8 +171,15 @@ def test_glb_files_say_what_the_take_knows_of_its_bodies(tmp_path):
 def test_amass_files_hold_each_persons_motion(tmp_path):
     whole = walking_pair()
     save(whole, tmp_path / "a.amass.npz", meshes=meshes_of(whole))
-    found = read_amass(tmp_path / "a.person7.amass.npz").motion
-    np.testing.assert_allclose(found.trajectory, whole.people[1].body.trajectory, atol=1e-5)
+    back = load(tmp_path / "a.person7.amass.npz")
+    [found], body = back.people, whole.people[1].body
+    assert (back.name, found.id, found.body.body, found.motion) == ("a.person7", 7, "small", None)
+    assert not found.keypoints.seen.any()
+    np.testing.assert_allclose(found.body.trajectory, body.trajectory[:, [0, 2, 1]] * [1, 1, -1], atol=1e-5)
+    seen = back.camera.project(found.body.trajectory @ back.camera.rotation.T + back.camera.translation)
+    np.testing.assert_allclose(seen, whole.camera.project(body.trajectory), atol=1e-3)
+    np.testing.assert_allclose(found.body.shape, body.shape)
+    assert load(save(back, tmp_path / "again.npz")) == back
 
 
 @pytest.mark.parametrize("suffix", BODY_FORMATS)
@@ -187,7 +196,7 @@ def test_a_mesh_needs_its_person_and_frames(tmp_path):
         save(whole, tmp_path / "a.glb", meshes=[moving_mesh(frames=5)])
     with pytest.raises(ValueError, match="no person 3"):
         save(whole, tmp_path / "a.amass.npz", meshes=[moving_mesh(), moving_mesh(1, 3)])
-    with pytest.raises(ValueError, match="does not say which of the 20 frames .* name the file like 'a.120.obj'"):
+    with pytest.raises(ValueError, match="does not say which of the 20 frames .* name the file like 'a.10.obj'"):
         save(whole, tmp_path / "a.obj", meshes=meshes_of(whole))
     assert not list(tmp_path.iterdir())
 
@@ -220,3 +229,26 @@ def test_the_longest_known_suffix_counts(name, suffix):
     else:
         with pytest.raises(ValueError, match=r"written as .npz.*fitted bodies as .glb, .bvh, .obj, .ply, .amass.npz"):
             format_of(name)
+
+
+def test_amass_files_are_of_the_bodys_gender(tmp_path):
+    whole = walking_pair()
+    meshes = [mesh.replace(gender="female") for mesh in meshes_of(whole)]
+    save(whole, tmp_path / "a.amass.npz", meshes=meshes)
+    assert read_amass(tmp_path / "a.amass.npz").gender == "female"
+
+
+@pytest.mark.parametrize("suffix", [".bvh", ".amass.npz"])
+def test_if_one_persons_file_fails_no_file_is_written(tmp_path, suffix):
+    whole = walking_pair()
+    (tmp_path / f"a.person7{suffix}").mkdir()
+    with pytest.raises(OSError, match="person7"):
+        save(whole, tmp_path / f"a{suffix}", meshes=meshes_of(whole))
+    assert [path.name for path in tmp_path.iterdir()] == [f"a.person7{suffix}"]
+
+
+@pytest.mark.parametrize("path", [None, 5, ["a.npz"]])
+def test_what_is_no_path_is_refused_in_a_sentence(path):
+    for call in (lambda: load(path), lambda: save(walking_pair(), path)):
+        with pytest.raises(ValueError, match="in place of a file, expected its path"):
+            call()

@@ -7,10 +7,12 @@ import struct
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from moving_body import FPS, moving_mesh
 from scipy.spatial.transform import Rotation
 
-from lifting.export.glb import continuous_quaternions, strongest_bones, write_glb
+from lifting.export.glb import continuous_quaternions, strongest_bones, visibility_steps, write_glb
 from lifting.meshes import SkinnedMesh
 
 TYPES = {5121: np.uint8, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
@@ -53,19 +55,26 @@ class Glb:
         nodes = self.json["nodes"]
         place = {number: np.float64(node.get("translation", [0, 0, 0])) for number, node in enumerate(nodes)}
         turn = {number: np.float64([0, 0, 0, 1]) for number in place}
+        scale = {number: np.ones(3) for number in place}
+        of_path = {"rotation": turn, "translation": place, "scale": scale}
         animation = self.json["animations"][0]
         for channel in animation["channels"]:
             sampler, target = animation["samplers"][channel["sampler"]], channel["target"]
             times, values = self.array(sampler["input"])[:, 0], self.array(sampler["output"]).astype(np.float64)
-            assert sampler["interpolation"] == "LINEAR"
-            seconds_inside = np.clip(seconds, times[0], times[-1])
-            value = np.stack([np.interp(seconds_inside, times, column) for column in values.T])
-            (turn if target["path"] == "rotation" else place)[target["node"]] = value
+            assert (np.diff(times) > 0).all() and times[0] >= 0
+            if sampler["interpolation"] == "STEP":
+                value = values[max(0, np.searchsorted(times, np.float32(seconds), side="right") - 1)]
+            else:
+                assert sampler["interpolation"] == "LINEAR"
+                inside = np.clip(seconds, times[0], times[-1])
+                value = np.stack([np.interp(inside, times, column) for column in values.T])
+            of_path[target["path"]][target["node"]] = value
         matrices = np.full((len(nodes), 4, 4), np.nan)
 
         def visit(number, above):
             local = np.eye(4)
-            local[:3, :3], local[:3, 3] = Rotation.from_quat(turn[number]).as_matrix(), place[number]
+            local[:3, :3] = Rotation.from_quat(turn[number]).as_matrix() * scale[number]
+            local[:3, 3] = place[number]
             matrices[number] = above @ local
             for child in nodes[number].get("children", ()):
                 visit(child, matrices[number])
@@ -118,7 +127,7 @@ def test_an_upright_person_before_the_camera_stands_upright(tmp_path):
     np.testing.assert_allclose(depths[names.index("pelvis")], -4, atol=1e-6)
 
 
-def test_each_person_has_a_skin_and_absent_frames_no_key(tmp_path):
+def test_each_person_has_a_skin_and_is_seen_only_while_there(tmp_path):
     first, second, nobody = moving_mesh(0), moving_mesh(1, 7, absent=(4, 6)), moving_mesh(2, 8, absent=(20, 0))
     glb = Glb(write_glb([first, second, nobody], tmp_path / "a.glb", name="walk", extras={"licence": "CC0"}))
     assert len(glb.json["skins"]) == len(glb.json["meshes"]) == len(glb.json["materials"]) == 2
@@ -129,8 +138,35 @@ def test_each_person_has_a_skin_and_absent_frames_no_key(tmp_path):
     assert extras["people"][1]["fps"] == FPS
     assert (extras["unit"], extras["licence"]) == ("metre", "CC0")
     expected = second.vertices() * [1, -1, -1]
-    for frame, shown in ((0, 4), (4, 4), (10, 10), (13, 13), (19, 13)):
-        np.testing.assert_allclose(glb.vertices(frame / FPS)[1], expected[shown], atol=1e-4)
+    for frame in (4, 10, 13):
+        np.testing.assert_allclose(glb.vertices(frame / FPS)[1], expected[frame], atol=1e-4)
+    for seconds in (0, 3 / FPS, 3.99 / FPS, 14 / FPS, 19 / FPS, 100.0):  # a point, which shows nothing
+        assert np.ptp(glb.vertices(seconds)[1], axis=0).max() < 1e-6
+        assert np.ptp(glb.vertices(seconds)[0], axis=0).max() > 1
+    assert {channel["target"]["path"] for channel in glb.json["animations"][0]["channels"]} == {
+        "rotation", "translation", "scale"}
+
+
+def test_who_is_there_all_the_time_has_no_scale(tmp_path):
+    glb = Glb(write_glb(moving_mesh(), tmp_path / "a.glb"))
+    paths = [channel["target"]["path"] for channel in glb.json["animations"][0]["channels"]]
+    assert "scale" not in paths
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=12))
+def test_steps_of_visibility_say_who_is_there_in_each_frame(there):
+    changes, scales = visibility_steps(np.array(there))
+    shown = [scales[np.flatnonzero(changes <= frame)[-1], 0] for frame in range(len(there))]
+    assert shown == [float(value) for value in there] and changes[0] == 0
+    assert (np.diff(scales[:, 0]) != 0).all()
+
+
+@pytest.mark.parametrize(("frame", "where"), [("camera", "filming camera"), ("world", "the floor at y = 0")])
+def test_the_file_says_what_its_axes_stand_for(tmp_path, frame, where):
+    extras = Glb(write_glb(moving_mesh(frame=frame), tmp_path / "a.glb")).json["asset"]["extras"]
+    assert extras["axes"].startswith("right-handed, +y up") and where in extras["axes"]
+    assert extras["people"][0]["pose_blendshapes"] == "none"
 
 
 def test_normals_point_out_of_the_rest_surface(tmp_path):
@@ -217,8 +253,22 @@ def test_what_cannot_be_written_is_said_and_nothing_is_left(tmp_path, meshes, me
 
 def test_another_library_reads_it(tmp_path):
     pygltflib = pytest.importorskip("pygltflib")
-    mesh = moving_mesh()
+    mesh = moving_mesh(absent=(3, 0))
     document = pygltflib.GLTF2().load(str(write_glb(mesh, tmp_path / "a.glb")))
     assert len(document.skins[0].joints) == 22
-    assert len(document.animations[0].channels) == 23
+    assert len(document.animations[0].channels) == 24
+    channel = next(channel for channel in document.animations[0].channels if channel.target.path == "scale")
+    assert channel.target.node == document.skins[0].joints[0] == document.skins[0].skeleton
+    sampler = document.animations[0].samplers[channel.sampler]
+    assert sampler.interpolation == "STEP"
+    times, scales = (_pygltflib_array(document, number) for number in (sampler.input, sampler.output))
+    np.testing.assert_array_equal(times, np.float32([0, 3 / FPS]))
+    np.testing.assert_array_equal(scales.reshape(-1, 3), [[0, 0, 0], [1, 1, 1]])
     assert document.accessors[document.meshes[0].primitives[0].attributes.POSITION].count == mesh.num_vertices
+
+
+def _pygltflib_array(document, number: int) -> np.ndarray:
+    accessor = document.accessors[number]
+    view = document.bufferViews[accessor.bufferView]
+    content = document.binary_blob()[view.byteOffset : view.byteOffset + view.byteLength]
+    return np.frombuffer(content, np.float32)

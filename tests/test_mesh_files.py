@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from moving_body import moving_mesh
+from smpl_format import slow_vertices, smpl_arrays
 
-from lifting.export.mesh_files import frame_in_name, write_obj, write_ply
+from lifting.body.smpl_files import read_smpl
+from lifting.export.mesh_files import frame_in_name, frame_of_name, write_obj, write_ply
+from lifting.motion import BodyMotion
 
 
 def read_obj(path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
@@ -106,3 +109,32 @@ def test_hostile_body_names_stay_in_the_comment(tmp_path, write):
 ])
 def test_the_frame_in_a_name(name, frame):
     assert frame_in_name(f"folder.9/{name}") == frame
+
+
+@pytest.mark.parametrize("write", [write_obj, write_ply])
+def test_bodies_of_smpl_have_their_pose_blendshapes(tmp_path, write):
+    """The published formula, evaluated slowly on the arrays of the body file, gives the written vertices."""
+    arrays, rng = smpl_arrays(), np.random.default_rng(0)
+    np.savez(tmp_path / "body.npz", **arrays)
+    body = read_smpl(tmp_path / "body.npz")
+    motion = BodyMotion(rng.normal(0, 0.5, (3, 24, 3)), rng.normal(0, 1, (3, 3)), rng.normal(0, 1, 10), "smpl", 25.0)
+    path = write(body.skinned(motion), 1, tmp_path / "a", axes="frame")
+    vertices = (read_obj if write is write_obj else read_ply)(path)[0]
+    root = body.rest_joints(motion.shape)[0]
+    expected = slow_vertices(arrays, motion.rotations[1], motion.shape, motion.trajectory[1] - root)
+    np.testing.assert_allclose(vertices, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("frame", "where"), [("camera", "looks along -z"), ("world", "the floor at y = 0")])
+def test_the_first_lines_say_what_the_axes_stand_for(tmp_path, frame, where):
+    mesh = moving_mesh(frame=frame)
+    assert where in write_obj(mesh, 0, tmp_path / "a.obj").read_text().splitlines()[0]
+    assert where in write_ply(mesh, 0, tmp_path / "a.ply").read_bytes().split(b"end_header")[0].decode()
+
+
+def test_frames_of_names_are_those_of_the_take(tmp_path):
+    assert [frame_of_name(tmp_path / name, 5) for name in ("a.0.obj", "a.4.ply", "a_frame3.obj")] == [0, 4, 3]
+    assert frame_of_name(tmp_path / "a.obj", 1) == 0
+    for name, frames, problem in (("a.obj", 5, "which of the 5 frames"), ("a.5.obj", 5, "asks for frame 5, but .* 5")):
+        with pytest.raises(ValueError, match=problem):
+            frame_of_name(tmp_path / name, frames)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from small_body import random_pose, small_body
 
 from lifting.meshes import SkinnedMesh, forward_kinematics, joint_levels
+from lifting.motion import BodyMotion
 
 FRAMES = 4
 
@@ -104,3 +106,34 @@ def test_replacing_checks_again():
     assert arm().replace(person_id=3).person_id == 3
     with pytest.raises(ValueError, match="fps"):
         arm().replace(fps=-1)
+
+
+@pytest.mark.parametrize("level", ["full", "coarse"])
+def test_pose_blendshapes_are_in_the_vertices(level):
+    body = small_body(pose=True)
+    rotations, trajectory, shape = random_pose(body, 5)
+    motion = BodyMotion(rotations, trajectory, shape, "small", 25.0)
+    mesh = body.skinned(motion, level)
+    subset = None if level == "full" else body.previews[level].vertex_ids
+    expected = body.vertices(motion.rotations, motion.trajectory, motion.shape, subset)
+    np.testing.assert_allclose(mesh.vertices(), expected, atol=2e-6)
+    np.testing.assert_allclose(mesh.vertices(slice(3, 5)), expected[3:], atol=2e-6)
+    np.testing.assert_allclose(mesh.vertices(2), expected[2], atol=2e-6)
+    plain = mesh.replace(pose_directions=None).vertices()
+    assert np.abs(plain - mesh.vertices()).max() > 1e-3
+
+
+def test_pose_blendshapes_in_chunks_are_the_same(monkeypatch):
+    body = small_body(pose=True)
+    motion = BodyMotion(*random_pose(body, 7), "small", 25.0)
+    whole = body.skinned(motion).vertices()
+    monkeypatch.setattr("lifting.meshes._CHUNK_VALUES", 9 * body.num_vertices * 2)
+    np.testing.assert_allclose(body.skinned(motion).vertices(), whole, atol=1e-6)
+
+
+def test_optional_arrays_must_fit():
+    mesh = small_body(pose=True).skinned(BodyMotion(*random_pose(small_body(), 2), "small", 25.0))
+    with pytest.raises(ValueError, match="pose_directions of the mesh 'small' has the shape"):
+        mesh.replace(pose_directions=mesh.pose_directions[..., 1:])
+    with pytest.raises(ValueError, match="smpl_offsets of the mesh 'small' has the shape"):
+        mesh.replace(smpl_offsets=np.zeros((3, 3)))

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from filmed_walker import KnownDetector, filmed, write_video
 from fitted_walker import QuickFit, walking_take
+from small_body import small_body
 
 import lift
 from lifting import outputs, pipeline
 from lifting.body import fit as body_fit
-from lifting.body import load_body
+from lifting.body import load_body, save_body
 from lifting.detectors.files import write_keypoints
 from lifting.export import load
 from lifting.pipeline import fit_result, run_video
+from lifting.view.overlay import plan_layout
 
 pytest.importorskip("av")
 BODY_FILES = ["walk.bvh", "walk.glb", "walk.3.obj", "walk.3.ply", "walk.amass.npz"]
@@ -108,10 +111,150 @@ def test_wrong_wishes_for_bodies_show_before_anything_is_done(tmp_path, points, 
         (dict(mesh=True, body=tmp_path / "none.pkl"), "none.pkl"),
         (dict(mesh=True, output=tmp_path / "o.fbx"), r"expected one of \.npz, .*\.glb, .*\.amass\.npz, \.mp4"),
         (dict(mesh=True, output=tmp_path / "walk.mp4"), "is the input itself"),
+        (dict(mesh=True, output=tmp_path / "o.obj"), "'o.obj' does not say which of the 2 frames"),
+        (dict(mesh=True, output=[tmp_path / "o.glb", tmp_path / "." / "o.glb"]), "two outputs .*o.glb"),
+        (dict(output=tmp_path / "o.json", report=tmp_path / "o.json"), "two outputs"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=problem):
             run_video(video, detector=never, **options)
     assert names(tmp_path) == before and not fit.options
+
+
+def test_names_of_frames_and_people_are_checked_before_lifting(tmp_path, points, fit, monkeypatch):
+    monkeypatch.setattr(pipeline, "lift_people", lambda *_: pytest.fail("lifted"))
+    for output, problem in (
+        (tmp_path / "o.20.obj", "asks for frame 20, but there are 20"),
+        (tmp_path / "o.ply", "which of the 20 frames"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            run_video(keypoints=points, output=output, mesh=True)
+    two = walking_take(4, people=2)
+    monkeypatch.setattr(body_fit, "fit_body", lambda *_, **__: pytest.fail("fitted"))
+    for output, problem in (
+        ([tmp_path / "o.bvh", tmp_path / "o.person2.bvh"], "two outputs would be written to .*o.person2.bvh"),
+        ([tmp_path / "o.4.obj"], "asks for frame 4, but there are 4"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            fit_result(two, output=output)
+    (tmp_path / "o.person2.amass.npz").mkdir()
+    with pytest.raises(OSError, match="o.person2.amass.npz"):
+        fit_result(two, output=tmp_path / "o.amass.npz")
+    assert names(tmp_path) == ["points.npz"]
+
+
+def test_a_frame_without_anybody_is_refused_before_the_fit(tmp_path, monkeypatch):
+    monkeypatch.setattr(body_fit, "fit_body", lambda *_, **__: pytest.fail("fitted"))
+    take = walking_take(4)
+    (person,) = take.people
+    late = person.motion.replace(joints=np.where(np.arange(4)[:, None, None] < 2, np.nan, person.motion.joints))
+    take = take.replace(people=[replace(person, motion=late)])
+    with pytest.raises(ValueError, match=r"'o\.1\.obj' asks for frame 1, in which nobody is seen"):
+        fit_result(take, output=tmp_path / "o.1.obj")
+
+
+def test_videos_need_pyav_and_say_so_before_the_fit(tmp_path, monkeypatch):
+    monkeypatch.setattr(outputs, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"writing 'o.mp4' needs PyAV: pip install"):
+        outputs.plan_outputs([tmp_path / "o.mp4"])
+
+
+def test_files_of_a_run_appear_together_or_not_at_all(tmp_path, fit, monkeypatch):
+    kept = tmp_path / "o.npz"
+    kept.write_bytes(b"old")
+    wanted = [kept, tmp_path / "o.json", tmp_path / "o.glb", tmp_path / "o.bvh"]
+    monkeypatch.setattr("lifting.export.bodies.write_bvh", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fit_result(walking_take(4, people=2), output=wanted, report=tmp_path / "r.json")
+    assert names(tmp_path) == ["o.npz"] and kept.read_bytes() == b"old"
+
+
+# ---- upright
+
+
+@pytest.fixture
+def tilted(monkeypatch):
+    """The fake's report knows a floor 1.1 m under a camera that looks down by 10 degrees; returns up."""
+    up = np.array([0.0, -np.cos(np.radians(10)), -np.sin(np.radians(10))])
+    ground = {"up": up.tolist(), "offset_m": -1.1, "sigma_degrees": 2.0, "source": "contacts"}
+    monkeypatch.setitem(sys.modules["fitted_walker"].REPORT, "ground", ground)
+    return up
+
+
+def test_bodies_stand_on_the_floor_and_results_stay_in_camera_axes(tmp_path, fit, tilted):
+    wanted = [tmp_path / name for name in ("o.npz", "o.glb", "o.2.obj", "o.amass.npz")]
+    take = fit_result(walking_take(4), output=wanted)
+    assert load(tmp_path / "o.npz") == take and take.people[0].body.frame == "camera"
+    vertices = outputs.body_meshes(take)[0].vertices(2)
+    lines = (tmp_path / "o.2.obj").read_text().splitlines()
+    assert "upright against gravity, the floor at y = 0" in lines[0]
+    written = np.array([line.split()[1:] for line in lines if line.startswith("v ")], float)
+    np.testing.assert_allclose(written[:, 1], vertices @ tilted + 1.1, atol=1e-5)
+    assert b"the floor at y = 0" in (tmp_path / "o.glb").read_bytes()
+    arrays = np.load(tmp_path / "o.amass.npz")
+    back = load(tmp_path / "o.amass.npz").people[0].body
+    np.testing.assert_allclose(back.trajectory[:, 2], take.people[0].body.trajectory @ tilted + 1.1, atol=1e-5)
+    assert not arrays["betas"].any()
+
+
+def test_save_levels_what_it_makes_itself(tmp_path, fit, tilted):
+    take = fit_result(walking_take(4))
+    text = lift.save(take, tmp_path / "a.1.obj").read_text()
+    as_filmed = lift.save(take, tmp_path / "b.1.obj", meshes=outputs.body_meshes(take)).read_text()
+    assert "the floor at y = 0" in text.splitlines()[0] and "as the filming camera" in as_filmed.splitlines()[0]
+
+
+def test_the_overlay_is_levelled_in_its_3d_view_only(tmp_path, fit, tilted, monkeypatch):
+    levelled = fit_result(walking_take(4), output=tmp_path / "a.mp4")
+    monkeypatch.setattr(outputs, "level_take", lambda take: take)
+    fit_result(walking_take(4), output=tmp_path / "b.mp4")
+    a, b = (frames_of(tmp_path / name)[2].astype(int) for name in ("a.mp4", "b.mp4"))
+    width = plan_layout(levelled.image_size, (1280, 720)).width
+    apart = np.abs(a - b).sum(-1) > 60
+    assert apart[:, width:].mean() > 0.01 and apart[:600, :width].mean() < 0.001
+
+
+# ---- which body
+
+
+def test_a_refit_keeps_the_body(tmp_path, fit):
+    children = fit_result(walking_take(4), body="children", output=tmp_path / "c.npz")
+    assert "file" not in children.metadata["body"]
+    fit_result(tmp_path / "c.npz")
+    assert fit.options["body"] == "children"
+    fit_result(tmp_path / "c.npz", body="lite")
+    assert fit.options["body"] == "lite"
+
+
+def test_a_refit_finds_the_users_file_or_says_what_to_do(tmp_path, fit):
+    file = tmp_path / "mine.npz"
+    save_body(small_body(), file)
+    take = fit_result(walking_take(4), body=file, output=tmp_path / "o.npz")
+    assert take.metadata["body"]["file"] == str(file.resolve())
+    fit_result(tmp_path / "o.npz")
+    assert fit.options["body"] == "small"
+    assert lift.save(load(tmp_path / "o.npz"), tmp_path / "o.glb").stat().st_size > 1000
+    file.unlink()
+    with pytest.raises(ValueError, match="'walk' was fitted with the body 'small', from a file that is not there any "
+                                         "more; give the file with --body FILE, or another body"):
+        fit_result(tmp_path / "o.npz")
+
+
+# ---- short clips
+
+
+@pytest.mark.parametrize(("frames", "residual", "sigma", "warned"), [
+    (1, 90.0, 0.05, "1 frame is too few to tell which way this person faces and how tall"),
+    (3, 20.0, 0.12, "3 frames are too few"),
+    (3, 20.0, 0.05, None), (3, None, 0.05, None), (12, 90.0, 0.12, None),
+])  # fmt: skip
+def test_short_clips_that_fit_no_body_are_warned_of(fit, monkeypatch, frames, residual, sigma, warned):
+    monkeypatch.setitem(sys.modules["fitted_walker"].REPORT, "mean_residual_mm", residual)
+    take = walking_take(frames)
+    (person,) = take.people
+    motion = person.motion.replace(sigma=np.full(person.motion.joints.shape[:2], sigma))
+    fitted = fit_result(take.replace(people=[replace(person, motion=motion)]))
+    said = [text for text in fitted.metadata["body"]["people"][0]["warnings"] if "too few" in text]
+    assert [text.startswith(warned) for text in said] == ([True] if warned else [])
 
 
 def test_default_outputs_with_mesh():

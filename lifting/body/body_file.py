@@ -46,6 +46,8 @@ def load_body(source: str | os.PathLike[str] | BodyModel = "lite") -> BodyModel:
     """
     if isinstance(source, BodyModel):
         return source
+    if not isinstance(source, (str, os.PathLike)) or not str(source).strip():
+        raise ValueError(f"got {source!r} in place of a body, expected one of {', '.join(BODIES)}, or a file.")
     if str(source) in BODIES:
         return _embedded(str(source))
     path = Path(source).expanduser()

@@ -18,8 +18,17 @@ from scipy import sparse
 
 from lifting.body.checks import as_floats, as_numbers, as_skin_weights, as_sparse, check_range
 from lifting.body.points import Kinematics, PointSet, build_points
+from lifting.body.retarget import smpl_rest_offsets
 from lifting.keypoints import set_fields
-from lifting.meshes import SkinnedMesh, bone_transforms, forward_kinematics, joint_levels, skin, skinning_matrix
+from lifting.meshes import (
+    SkinnedMesh,
+    bone_transforms,
+    forward_kinematics,
+    joint_levels,
+    pose_correction,
+    skin,
+    skinning_matrix,
+)
 from lifting.motion import BodyMotion, plain_json
 from lifting.rotations import rotvec_to_matrix
 from lifting.skeletons import Skeleton, get_skeleton
@@ -279,21 +288,8 @@ class BodyModel:
 
     def _pose_correction(self, subset: np.ndarray | None, weights: np.ndarray,
                          dtype: type) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        """A function of global rotations and pose features: what pose blendshapes add to the vertices (T, V, 3)."""
         chosen = self.pose_directions if subset is None else self.pose_directions[np.asarray(subset)]
-        count, _, size = chosen.shape
-        directions = chosen.transpose(2, 1, 0).reshape(size, 3 * count).astype(dtype)
-        carriers = weights.T.astype(dtype)
-
-        def correct(turned: np.ndarray, features: np.ndarray) -> np.ndarray:
-            frames, bones = turned.shape[:2]
-            moved = (features.astype(dtype) @ directions).reshape(frames, 1, 3, count)
-            rows = turned.transpose(0, 2, 3, 1).reshape(9 * frames, bones).astype(dtype)
-            carried = (rows @ carriers).reshape(frames, 3, 3, count)
-            carried *= moved
-            return carried.sum(axis=2).swapaxes(1, 2)
-
-        return correct
+        return pose_correction(chosen, weights, dtype)
 
     # ---- keypoints
 
@@ -367,7 +363,7 @@ class BodyModel:
     # ---- out
 
     def skinned(self, motion: BodyMotion, level: str = "full", person_id: int = 0) -> SkinnedMesh:
-        """The mesh of a motion as plain arrays for export and view; pose blendshapes are left out.
+        """The mesh of a motion as plain arrays for export and view.
 
         `level` is ``full`` or the name of a preview. Raises ValueError for a motion of another body, an unknown level.
         """
@@ -378,13 +374,16 @@ class BodyModel:
             raise ValueError(f"the body {self.name!r} has no mesh {level!r}; it has "
                              f"{', '.join(['full', *self.previews])}.")
         subset = None if level == "full" else self.previews[level].vertex_ids
-        indices, weights = _padded_weights(self.skin_weights if subset is None else self.skin_weights[subset])
+        chosen = slice(None) if subset is None else subset
+        indices, weights = _padded_weights(self.skin_weights[chosen])
         return SkinnedMesh(
             name=self.name, joints=self.joints, parents=self.parents, rest_joints=self.rest_joints(motion.shape),
             rest_vertices=self.rest_vertices(motion.shape, subset),
             faces=self.faces if level == "full" else self.previews[level].faces, bone_indices=indices,
             bone_weights=weights, rotations=motion.rotations, trajectory=motion.trajectory, fps=motion.fps,
-            frame=motion.frame, person_id=person_id)
+            frame=motion.frame, person_id=person_id, smpl_offsets=smpl_rest_offsets(self),
+            pose_directions=None if self.pose_directions is None else self.pose_directions[chosen],
+            gender=str(self.metadata.get("gender", "neutral")))
 
     def replace(self, **changes: object) -> BodyModel:
         """A copy with some fields changed, checked again."""

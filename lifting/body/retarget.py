@@ -9,11 +9,12 @@ T-pose. With global rotations `G` of the capture, those of the body are `G_k O_k
 
 Rest offsets were fitted once for the embedded body (`experiments.fit_body_regressors`) and lie in
 ``body.extras["mocap_rest_offsets"]`` as (K, 3) rotation vectors in the body's rest axes; other bodies get geometric
-ones, which make limbs straight and nothing more.
+ones, which make limbs straight and nothing more. The T-pose of SMPL is another one: see `smpl_rest_offsets`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,7 @@ from lifting.skeletons import get_skeleton
 if TYPE_CHECKING:
     from lifting.body.model import BodyModel
 
+Direction = tuple[float, float, float]
 OFFSETS_KEY = "mocap_rest_offsets"
 """Key of ``BodyModel.extras``: (K, 3) rotation vectors, radians, in the rest axes of the body."""
 
@@ -33,6 +35,14 @@ _T_POSE = {
     "knee": ("ankle", (0.0, -1.0, 0.0)),
     "shoulder": ("elbow", (1.0, 0.0, 0.0)),
     "elbow": ("wrist", (1.0, 0.0, 0.0)),
+}
+
+# The same in the rest pose of SMPL's mean shape, to two decimals: legs a little apart, arms a little back.
+_SMPL_REST = {
+    "hip": ("knee", (0.09, -1.0, -0.01)),
+    "knee": ("ankle", (-0.03, -0.99, -0.11)),
+    "shoulder": ("elbow", (0.99, -0.05, -0.11)),
+    "elbow": ("wrist", (1.0, 0.04, 0.0)),
 }
 
 
@@ -90,22 +100,46 @@ def mocap_rest_offsets(body: BodyModel) -> np.ndarray:
     return offsets
 
 
-def geometric_rest_offsets(body: BodyModel) -> np.ndarray:
-    """Smallest rotations (K, 3) that put straight legs down and straight arms out; hands follow their forearm.
+def geometric_rest_offsets(body: BodyModel, directions: Mapping[str, tuple[str, Direction]] = _T_POSE) -> np.ndarray:
+    """Smallest rotations (K, 3) that turn limbs from the rest pose to some directions; hands follow their forearm.
 
-    All else (trunk, neck, head, feet) is taken to stand in the T-pose as it does at rest.
+    All else (trunk, neck, head, feet) is taken to stand in the T-pose as it does at rest. directions: by the name of
+    the joint, the name of that at the bone's far end and where it lies, for the left side; default: legs straight down
+    and arms straight out. Raises ValueError for a body that lacks the limbs, or has other joints or axes than `smpl24`.
     """
     _columns(body)
     joints = np.asarray(body.joint_template, dtype=np.float64)
     number = {name: index for index, name in enumerate(body.joints)}
+    if missing := [name for name in _limb_joints() if name not in number]:
+        raise ValueError(f"body {body.name!r} has no joint {missing[0]!r}, expected all joints of the limbs.")
     offsets = np.zeros((len(number), 3))
     for side, sign in (("left", 1.0), ("right", -1.0)):
-        for name, (end, direction) in _T_POSE.items():
+        for name, (end, direction) in directions.items():
             start, stop = number[f"{side}_{name}"], number[f"{side}_{end}"]
             turn = rotation_between(joints[stop] - joints[start], np.array(direction) * [sign, 1.0, 1.0])
             offsets[start] = matrix_to_rotvec(turn)
         offsets[number[f"{side}_wrist"]] = offsets[number[f"{side}_elbow"]]
     return offsets
+
+
+def smpl_rest_offsets(body: BodyModel) -> np.ndarray | None:
+    """Rest offsets (K, 3) of a body to the rest pose of SMPL, rotation vectors in the body's rest axes.
+
+    They turn the limbs only. The fitted ones of the motion capture would be wrong here: its T-pose holds the head 20
+    degrees further up, and bends elbows about an axis 30 degrees from SMPL's. None for SMPL's own family, which needs
+    none, and for bodies without SMPL's joints and axes.
+    """
+    if "family" in body.metadata:
+        return None
+    try:
+        return geometric_rest_offsets(body, _SMPL_REST)
+    except ValueError:
+        return None
+
+
+def _limb_joints() -> list[str]:
+    ends = {*_T_POSE, *(end for end, _ in _T_POSE.values())}
+    return [f"{side}_{name}" for side in ("left", "right") for name in sorted(ends)]
 
 
 def _columns(body: BodyModel) -> list[int]:

@@ -5,11 +5,15 @@
 columns of SMPL-H, resting hands. As in AMASS the world is Z up. SMPL's translation moves the posed mesh, whose root
 joint is not at the origin: ``trans`` = position of joint 0 - its position in the rest pose, for that shape.
 
+The file of a body that is not SMPL's is for SMPL's mean shape: ``betas`` are zeros, and rotations and translation are
+those of `lifting.export.smpl_convention`. What the body itself had is kept in ``metadata``.
+
 Source of the layout: Mahmood et al., "AMASS: archive of motion capture as surface shapes", ICCV 2019.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -17,7 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from lifting.cameras import Camera
 from lifting.export.result import dump_metadata, parse_metadata
+from lifting.export.smpl_convention import SMPL_ROOT, SmplConvention
 from lifting.files import atomic_write, load_npz
 from lifting.keypoints import as_float_array
 from lifting.motion import BodyMotion
@@ -28,7 +34,7 @@ GENDERS = ("neutral", "female", "male")
 _SHARED_JOINTS, _BODY_COLUMNS, _SMPLH_COLUMNS = 22, 66, 156
 _BODIES = {66: "smplh", 72: "smpl", 156: "smplh", 165: "smplx"}  # columns of foreign files -> the body they are for
 # A level camera's axes (x right, y down, z forward) to the Z-up world: x right, y forward, z up.
-_CAMERA_TO_WORLD = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+CAMERA_TO_WORLD = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 
 RestRoot = Callable[[np.ndarray], np.ndarray]
 
@@ -38,57 +44,110 @@ class AmassClip:
     """What an AMASS-style file holds.
 
     Attributes:
-        motion: the motion; its trajectory is the position of joint 0.
+        motion: the motion, in the ``world`` frame; its trajectory is the position of joint 0.
         gender: ``neutral``, ``female`` or ``male``: which of the body files its shape belongs to.
+        camera: what filmed it, from world to camera axes; None in the files of other tools.
+        person_id: whose motion it is.
+        assumed: sentences about what the file does not say.
     """
 
     motion: BodyMotion
     gender: str
+    camera: Camera | None = None
+    person_id: int = 0
+    assumed: tuple[str, ...] = ()
+
+
+# ---- writing
 
 
 def write_amass(
-    motion: BodyMotion, path: str | PathLike[str], rest_root: np.ndarray, gender: str = "neutral"
+    motion: BodyMotion,
+    path: str | PathLike[str],
+    rest_root: np.ndarray,
+    gender: str = "neutral",
+    *,
+    smpl: SmplConvention | None = None,
+    camera: Camera | None = None,
+    person_id: int = 0,
 ) -> None:
     """Write a body motion as AMASS-style npz, whole or not at all.
 
-    Motion in the camera frame is turned to Z up as if the camera were level; `read_amass` turns it back. Frames in
-    which the person is absent are left out at both ends, and restored by `read_amass`.
+    Motion in the camera frame is turned to Z up as if the camera were level. Frames in which the person is absent are
+    left out at both ends, and restored by `read_amass`.
 
     Args:
         motion: the motion to write.
         path: the file, by convention ``name.amass.npz``.
         rest_root: (3,) metres, joint 0 in the rest pose of the body with the motion's shape
-            (``body.rest_joints(motion.shape)[0]``).
+            (``body.rest_joints(motion.shape)[0]``); not used with `smpl`.
         gender: which body file the shape belongs to: ``neutral``, ``female`` or ``male``.
+        smpl: for a body that is not SMPL's: what leads to SMPL's, for whose mean shape the file then is.
+        camera: what filmed it, from the motion's frame where that is ``world``; kept for `read_amass`.
+        person_id: whose motion it is; kept as well.
 
-    Raises ValueError for an unknown gender, a wrong `rest_root` and a motion that is NaN everywhere or in the middle;
-    OSError for an unwritable place.
+    Raises ValueError for an unknown gender, a wrong `rest_root`, another body's `smpl` and a motion that is NaN
+    everywhere or in the middle; OSError for an unwritable place.
     """
     rest_root = as_float_array(rest_root, "rest_root", (3,), np.float64)
+    joints = motion.rotations.shape[1]
     if gender not in GENDERS:
         raise ValueError(f"gender is {gender!r}, expected one of {', '.join(GENDERS)}.")
+    if smpl is not None and len(smpl.parents) != joints:
+        raise ValueError(f"got rest offsets of {len(smpl.parents)} joints for a motion of {joints}; expected as many.")
     start, stop = _present_frames(motion)
     rotations = motion.rotations[start:stop].astype(np.float64)
     trajectory = motion.trajectory[start:stop].astype(np.float64)
     if motion.frame == "camera":
-        rotations, trajectory = _turned(rotations, trajectory, _CAMERA_TO_WORLD)
+        rotations, trajectory = _turned(rotations, trajectory, CAMERA_TO_WORLD)
+    betas, facts = motion.shape.astype(np.float64), {}
+    if smpl is None:
+        translations, facts["rest_root"] = trajectory - rest_root, rest_root.tolist()
+    else:
+        rotations, translations = smpl.to_smpl(rotations, trajectory)
+        facts |= {"smpl": smpl.to_dict(), "shape": betas.tolist(), "note": _note(motion.body)}
+        betas = np.zeros_like(betas)
     arrays = {
         "poses": _padded(rotations.reshape(stop - start, -1)),
-        "betas": motion.shape.astype(np.float64),
-        "trans": trajectory - rest_root,
+        "betas": betas,
+        "trans": translations,
         "mocap_framerate": np.float64(motion.fps),
         "mocap_frame_rate": np.float64(motion.fps),
         "gender": np.array(gender),
     }
-    metadata = _describe(motion, rest_root, start)
+    facts |= {"first_frame": start, "person_id": person_id, "camera": _camera_in_world(camera, motion.frame)}
     with atomic_write(path) as file:
-        np.savez_compressed(file, metadata=np.array(dump_metadata(metadata)), **arrays)
+        np.savez_compressed(file, metadata=np.array(dump_metadata(_describe(motion, facts))), **arrays)
+
+
+def _camera_in_world(camera: Camera | None, frame: str) -> dict[str, Any] | None:
+    """The camera, for JSON; that of a motion in camera axes is taken to be level and at the world's origin."""
+    if camera is not None and frame == "camera":
+        camera = dataclasses.replace(camera, rotation=CAMERA_TO_WORLD.T, translation=np.zeros(3))
+    return None if camera is None else camera.to_dict()
+
+
+def _note(body: str) -> str:
+    return (f"fitted with the body {body!r}, whose shape is not SMPL's: the poses are relative to SMPL's rest pose, "
+            "and the betas are zeros, SMPL's mean shape, whose feet may float or sink by the difference of the legs")
+
+
+def _describe(motion: BodyMotion, facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "format_version": VERSION,
+        "body": motion.body,
+        "num_joints": motion.rotations.shape[1],
+        "num_frames": len(motion),
+        "up_axis": "z",
+        "units": {"poses": "rad", "trans": "m", "mocap_framerate": "1/s"},
+        **facts,
+    }
 
 
 def _present_frames(motion: BodyMotion) -> tuple[int, int]:
     """First and one past the last frame without NaN; ValueError when there is none or a gap between them."""
-    finite = np.isfinite(motion.rotations).all(axis=(1, 2)) & np.isfinite(motion.trajectory).all(axis=1)
-    present = np.flatnonzero(finite)
+    present = np.flatnonzero(motion.present)
     if not len(present):
         raise ValueError("the motion is NaN in every frame; there is nothing to write as AMASS.")
     start, stop = int(present[0]), int(present[-1]) + 1
@@ -109,19 +168,7 @@ def _padded(poses: np.ndarray) -> np.ndarray:
     return np.pad(poses, ((0, 0), (0, missing)))
 
 
-def _describe(motion: BodyMotion, rest_root: np.ndarray, start: int) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "format_version": VERSION,
-        "body": motion.body,
-        "num_joints": motion.rotations.shape[1],
-        "rest_root": rest_root.tolist(),
-        "frame": motion.frame,
-        "up_axis": "z",
-        "first_frame": start,
-        "num_frames": len(motion),
-        "units": {"poses": "rad", "trans": "m", "mocap_framerate": "1/s"},
-    }
+# ---- reading
 
 
 def read_amass(
@@ -132,23 +179,28 @@ def read_amass(
     Args:
         path: the file, ours or of another tool.
         rest_root: function of the shape (S,) that gives joint 0 of the rest pose, (3,) metres
-            (``lambda shape: body.rest_joints(shape)[0]``). Not needed for our own files, which hold it.
+            (``lambda shape: body.rest_joints(shape)[0]``). Our own files hold it; for those of other tools that of
+            SMPL's mean shape is assumed, which is off by a few centimetres for unusual shapes.
         num_joints: of the body the motion is for: the first 22 (or fewer) are what SMPL, SMPL-H and SMPL-X have in
             common, 24 adds the hands of SMPL at rest. By default those that were written, or all.
 
-    The motion of files of other tools is in the ``world`` frame, Z up, and its body is named after the number of
-    columns. Raises FileNotFoundError, OSError when it cannot be opened, and ValueError for a file that is damaged,
-    hostile or not AMASS-style, and where a `rest_root` is needed.
+    The motion is in the ``world`` frame, Z up. That of the files of other tools is for a body named after the number
+    of columns. Raises FileNotFoundError, OSError when it cannot be opened, and ValueError for a file that is damaged,
+    hostile or not AMASS-style.
     """
     names = ("poses", "betas", "trans", "mocap_framerate", "mocap_frame_rate", "gender", "metadata")
     arrays = load_npz(path, allow_objects=True, only=names)
     about = _metadata(arrays, path)
     try:
         motion = _motion(arrays, about, rest_root, num_joints)
-        return AmassClip(motion, _gender(arrays.get("gender")))
+        camera = None if about.get("camera") is None else Camera.from_dict(about["camera"])
+        guessed = rest_root is None and not about
+        assumed = ("the file does not say where the root joint of its body is at rest: SMPL's mean shape was taken",)
+        return AmassClip(motion, _gender(arrays.get("gender")), camera, int(about.get("person_id", 0)),
+                         assumed if guessed else ())
     except KeyError as error:
         raise ValueError(f"{str(path)!r} is not an AMASS-style file: it lacks {error}.") from error
-    except (ValueError, TypeError, IndexError, OverflowError) as error:
+    except (ValueError, TypeError, IndexError, OverflowError, AttributeError) as error:
         raise ValueError(f"{str(path)!r} cannot be read as an AMASS-style file: {error}") from error
 
 
@@ -175,14 +227,15 @@ def _motion(
     shape = as_float_array(np.ravel(arrays["betas"]), "betas", (None,), np.float64)
     wanted = about.get("num_joints") if num_joints is None else num_joints
     rotations = _cut(poses.reshape(len(poses), -1, 3), wanted)
-    trajectory = trans + _rest_root(about, rest_root, shape)
-    frame = about.get("frame", "world")
-    if frame == "camera":
-        rotations, trajectory = _turned(rotations, trajectory, _CAMERA_TO_WORLD.T)
+    if "smpl" in about:
+        rotations, trajectory = SmplConvention.from_dict(about["smpl"]).from_smpl(rotations, trans)
+        shape = as_float_array(about["shape"], "shape", (None,), np.float64)
+    else:
+        trajectory = trans + _rest_root(about, rest_root, shape)
     if about:
         rotations, trajectory = (_restored(values, about) for values in (rotations, trajectory))
     return BodyMotion(rotations=rotations.astype(np.float32), trajectory=trajectory.astype(np.float32),
-                      shape=shape.astype(np.float32), fps=_frame_rate(arrays), frame=frame,
+                      shape=shape.astype(np.float32), fps=_frame_rate(arrays), frame="world",
                       body=str(about.get("body") or _BODIES.get(poses.shape[1], "smpl")))
 
 
@@ -199,12 +252,8 @@ def _cut(rotations: np.ndarray, num_joints: int | None) -> np.ndarray:
 
 
 def _rest_root(about: Mapping[str, Any], rest_root: RestRoot | None, shape: np.ndarray) -> np.ndarray:
-    if rest_root is not None:
-        return as_float_array(rest_root(shape), "rest_root", (3,), np.float64)
-    if "rest_root" not in about:
-        raise ValueError("it does not say where the root joint is in the rest pose; pass rest_root=lambda shape: "
-                         "body.rest_joints(shape)[0] with the body it was made for.")
-    return as_float_array(about["rest_root"], "rest_root", (3,), np.float64)
+    found = rest_root(shape) if rest_root is not None else about["rest_root"] if about else SMPL_ROOT
+    return as_float_array(found, "rest_root", (3,), np.float64)
 
 
 def _restored(values: np.ndarray, about: Mapping[str, Any]) -> np.ndarray:

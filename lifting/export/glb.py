@@ -3,9 +3,10 @@
 Every person is a node that holds the joints, and a skinned mesh. A joint's node stands at its rest offset from its
 parent; the skin's inverse bind matrices move its rest place to the origin. The animation turns the joints by unit
 quaternions of which neighbours never lie on opposite sides, so that viewers interpolate along the shorter way, and
-moves joint 0. Axes are glTF's: metres, right-handed, +y up. Frames in which a person is absent have no keyframe: a
-player holds the nearest pose, and blends over a gap. Source: Khronos, glTF 2.0 specification, sections 3.7 (meshes,
-skins), 3.11 (animations) and 4 (GLB).
+moves joint 0. Axes are glTF's: metres, right-handed, +y up. While a person is absent, joint 0 is scaled to nothing, in
+steps: with it go all joints, and the mesh is not seen (section 3.5.3 names this way to animate visibility). Pose
+blendshapes have no place in glTF's skins: bodies of SMPL's family lack their correctives here. Source: Khronos, glTF
+2.0 specification, sections 3.5 (nodes), 3.7 (meshes, skins), 3.11 (animations) and 4 (GLB).
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ from typing import Any
 import numpy as np
 
 from lifting import __version__
-from lifting.export.scene import AXES, TINTS, as_meshes, bone_offsets, present_frames, scene_pose, vertex_normals
+from lifting.export.scene import (
+    AXES,
+    ORIGINS,
+    TINTS,
+    as_meshes,
+    bone_offsets,
+    present_frames,
+    scene_pose,
+    vertex_normals,
+)
 from lifting.files import atomic_write
 from lifting.meshes import SkinnedMesh
 from lifting.rotations import matrix_to_quat_wxyz
@@ -53,7 +63,8 @@ def write_glb(
         OSError: the place cannot be written.
     """
     meshes = as_meshes(meshes)
-    document = GltfDocument(name, {"unit": "metre", "axes": AXES, "people": [_about(mesh) for mesh in meshes],
+    axes = f"{AXES}, {' or '.join(ORIGINS[frame] for frame in sorted({mesh.frame for mesh in meshes}))}"
+    document = GltfDocument(name, {"unit": "metre", "axes": axes, "people": [_about(mesh) for mesh in meshes],
                                    **(extras or {})})
     for mesh, tint in zip(meshes, cycle(TINTS), strict=False):
         add_body(document, mesh, tint)
@@ -65,7 +76,8 @@ def write_glb(
 def _about(mesh: SkinnedMesh) -> dict[str, Any]:
     """What viewers do not need and people do."""
     return {"id": mesh.person_id, "body": mesh.name, "fps": mesh.fps, "num_frames": len(mesh),
-            "source_frame": mesh.frame, "joints": list(mesh.joints), "parents": [int(index) for index in mesh.parents]}
+            "source_frame": mesh.frame, "joints": list(mesh.joints), "parents": [int(index) for index in mesh.parents],
+            "pose_blendshapes": "none" if mesh.pose_directions is None else "left out"}
 
 
 def add_body(document: GltfDocument, mesh: SkinnedMesh, tint: tuple[float, ...]) -> None:
@@ -79,6 +91,18 @@ def add_body(document: GltfDocument, mesh: SkinnedMesh, tint: tuple[float, ...])
     frames = np.flatnonzero(present_frames(mesh))
     rotations, places = scene_pose(mesh, frames)
     document.add_movement(joints, frames / mesh.fps, continuous_quaternions(rotations), places)
+    if len(frames) < len(mesh):
+        changes, scales = visibility_steps(present_frames(mesh))
+        document.add_scale(joints[0], changes / mesh.fps, scales)
+
+
+def visibility_steps(present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Frames (N,) from which on a person is there or not, frame 0 first, and the scales (N, 3), ones or zeros.
+
+    present: (T,) bool.
+    """
+    changes = np.flatnonzero(np.diff(present, prepend=~present[:1]))
+    return changes, np.repeat(present[changes].astype(np.float32)[:, None], 3, axis=1)
 
 
 def add_skeleton(document: GltfDocument, label: str, names: Iterable[str], parents: Iterable[int],
@@ -199,9 +223,14 @@ class GltfDocument:
             self._animate(node, "rotation", when, output)
         self._animate(nodes[0], "translation", when, self.add_accessor(places.astype(np.float32)))
 
-    def _animate(self, node: int, path: str, when: int, output: int) -> None:
+    def add_scale(self, node: int, times: np.ndarray, scales: np.ndarray) -> None:
+        """Animate the scale (N, 3) of a node, which changes at `times` (N,) seconds and is held in between."""
+        when = self.add_accessor(times.astype(np.float32), bounds=True)
+        self._animate(node, "scale", when, self.add_accessor(scales.astype(np.float32)), "STEP")
+
+    def _animate(self, node: int, path: str, when: int, output: int, interpolation: str = "LINEAR") -> None:
         self._channels.append({"sampler": len(self._samplers), "target": {"node": node, "path": path}})
-        self._samplers.append({"input": when, "output": output, "interpolation": "LINEAR"})
+        self._samplers.append({"input": when, "output": output, "interpolation": interpolation})
 
     def chunks(self) -> Iterator[bytes]:
         """The parts of the GLB file in order: header, JSON, binary buffer."""

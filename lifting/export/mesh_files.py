@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lifting.export.scene import AXES, TO_SCENE, as_meshes, one_line, present_frames, vertex_normals
+from lifting.export.scene import AXES, ORIGINS, TO_SCENE, as_meshes, one_line, present_frames, vertex_normals
 from lifting.files import atomic_write
 from lifting.meshes import SkinnedMesh
 
@@ -96,10 +96,23 @@ def _pose(mesh: SkinnedMesh, frame: int, axes: str) -> tuple[np.ndarray, np.ndar
 
 def _about(surfaces: list[Surface], axes: str) -> str:
     mesh = surfaces[0][0]
-    return f"body {one_line(mesh.name)}, metres, {AXES if axes == 'scene' else f'axes of the {mesh.frame} frame'}"
+    where = f"{AXES}, {ORIGINS[mesh.frame]}" if axes == "scene" else f"axes of the {mesh.frame} frame"
+    return f"body {one_line(mesh.name)}, metres, {where}"
 
 
 def frame_in_name(path: str | PathLike) -> int | None:
     """The frame's number in a name like ``clip.120.obj`` or ``clip_frame120.ply``; None where there is none."""
     found = re.search(r"(?:\.|frame[_-]?)([0-9]+)$", Path(path).stem, re.IGNORECASE)
     return int(found[1]) if found else None
+
+
+def frame_of_name(path: Path, frames: int) -> int:
+    """Which of some frames an ``.obj`` or ``.ply`` is to hold, by its name; ValueError where that is none of them."""
+    frame = frame_in_name(path)
+    if frame is None and frames > 1:
+        raise ValueError(f"{path.name!r} does not say which of the {frames} frames to write; name the file like "
+                         f"'{path.stem}.{frames // 2}{path.suffix}'.")
+    if frame is not None and frame >= frames:
+        raise ValueError(f"{path.name!r} asks for frame {frame}, but there are {frames}, numbered from 0; "
+                         "choose another.")
+    return frame or 0

@@ -6,6 +6,7 @@ from os import PathLike
 
 import numpy as np
 
+from lifting.export.amass_take import is_amass, read_amass_take
 from lifting.export.result import dump_metadata, pack, parse_metadata, unpack
 from lifting.files import atomic_write, load_npz
 from lifting.motion import Take
@@ -19,7 +20,12 @@ def write_npz(take: Take, path: str | PathLike) -> None:
 
 
 def read_npz(path: str | PathLike) -> Take:
-    """Read a take; ValueError for a file that is corrupt, holds pickles, or is not a result of this library."""
+    """Read a take, of an AMASS-style file one with a body alone.
+
+    ValueError for a file that is corrupt, holds pickles, or is neither AMASS-style nor a result of this library.
+    """
+    if is_amass(path):
+        return read_amass_take(path)
     arrays = load_npz(path)
     if "metadata" not in arrays:
         raise ValueError(f"{str(path)!r} is not a result of this library: it holds {sorted(arrays)} but no metadata; "

@@ -1,7 +1,8 @@
 """What the formats of 3D scenes share: their axes, the frames that hold the person, normals, names and colours.
 
-Scenes are right-handed with +y up, in metres unless a format says otherwise. From the camera's frame the picture is
-kept as it was seen: the viewer's default camera at the origin looks along -z, as the filming camera did.
+Scenes are right-handed with +y up, in metres unless a format says otherwise. The world's frame stands upright on y = 0.
+From the camera's frame the picture is kept as it was seen: the viewer's default camera at the origin looks along -z, as
+the filming camera did.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from lifting.rotations import rotvec_to_matrix
 AXES = "right-handed, +y up"
 TO_SCENE = {"camera": np.diag([1.0, -1.0, -1.0]), "world": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])}
 """Rotations from the frames of a motion to the axes of a scene."""
+ORIGINS = {"camera": "upright as the filming camera was held, which is at the origin and looks along -z",
+           "world": "upright against gravity, the floor at y = 0"}
+"""What a scene's axes stand for, by the frame of the motion."""
 TINTS = ((0.80, 0.55, 0.42), (0.33, 0.55, 0.75), (0.48, 0.66, 0.42), (0.70, 0.50, 0.70), (0.78, 0.66, 0.36))
 """Linear RGB colours of the people, in order."""
 
