@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import click
 
 from lifting import __version__
+from lifting.cli_convert import convert
+from lifting.cli_evaluate import evaluate
 from lifting.console import INTERRUPTED, one_sentence_errors, printable, progress_bar, say
 
 MOST_NAMES = 3  # joints that a line of a summary names
@@ -18,6 +20,10 @@ MOST_NAMES = 3  # joints that a line of a summary names
 @click.version_option(__version__, prog_name="lift")
 def main() -> None:
     """2D keypoints, or a video, to 3D human motion."""
+
+
+main.add_command(evaluate)
+main.add_command(convert)
 
 
 @main.command()

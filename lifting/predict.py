@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from lifting.motion import Motion
 from lifting.resampling import resample_keypoints, resample_values, same_rate
 from lifting.skeletons import LAYOUTS_OF_COUNT, Skeleton, get_skeleton
 from lifting.trajectory import fit_trajectory
+
+if TYPE_CHECKING:
+    from lifting.predict_temporal import TemporalLifter
 
 WEIGHTS = Path(__file__).parent / "weights" / "lifter.safetensors"
 INPUT = get_skeleton("lift17")
@@ -63,13 +67,18 @@ class Lifter:
         self._context = LifterConfig(**header.config).receptive_field - 1
 
     @classmethod
-    def load(cls, path: str | Path | None = None, device: str = "cpu") -> Lifter:
+    def load(cls, path: str | Path | None = None, device: str = "cpu") -> Lifter | TemporalLifter:
         """Loads weights written by lift; without a path, the default ones inside the package.
 
-        Raises FileNotFoundError or ValueError, naming the file, when it is missing or not a lifter.
+        Weights of the reference network (kind ``temporal``) give a `TemporalLifter`, which has the same methods. Raises
+        FileNotFoundError or ValueError, naming the file, when it is missing or no lifter.
         """
         path = Path(path) if path is not None else WEIGHTS
         tensors, header = load_weights(path)
+        if header.kind == "temporal":
+            from lifting.predict_temporal import TemporalLifter
+
+            return TemporalLifter.load(path, device)
         if header.kind != "lifter" or header.skeleton_in != INPUT.name or header.skeleton_out != H36M.name:
             raise ValueError(
                 f"{path} holds a {header.kind!r} from {header.skeleton_in} to {header.skeleton_out}, expected a "
@@ -111,9 +120,9 @@ class Lifter:
         layout cannot be mapped or the height is not between 0.3 and 3 m.
         """
         check_height(height)
-        camera = _fitting_camera(keypoints, camera)
+        camera = fitting_camera(keypoints, camera)
         points = keypoints.to(INPUT)
-        cleaned = clean(points) if repair else _uncleaned(points)
+        cleaned = clean(points) if repair else uncleaned(points)
         points = cleaned.keypoints
         rays = camera.rays(points.xy).astype(np.float32)
         scores = np.where(np.isfinite(rays).all(-1), points.score, 0).astype(np.float32)
@@ -124,7 +133,7 @@ class Lifter:
         joints, root, sigma = self._lift_rays(rays, scores, points.fps, flip, refine)
         scale = 1.0 if height is None else height / stature(joints)
         motion = Motion(joints * scale, root * scale, sigma * scale, H36M, points.fps)
-        return Lifted(motion, cleaned, _reprojection_error(points, camera, motion), scale)
+        return Lifted(motion, cleaned, reprojection_error(points, camera, motion), scale)
 
     def _lift_rays(
         self, rays: np.ndarray, scores: np.ndarray, fps: float, flip: bool, refine: bool
@@ -218,7 +227,7 @@ def _blend_poses(first: np.ndarray, second: np.ndarray, part: np.ndarray) -> np.
     return blended
 
 
-def _reprojection_error(points: Keypoints2D, camera: Camera, motion: Motion) -> float:
+def reprojection_error(points: Keypoints2D, camera: Camera, motion: Motion) -> float:
     """Median pixel distance between seen keypoints and reprojected joints of the same name."""
     shared = [name for name in INPUT.joints if name in H36M.joints]
     projected = camera.project(motion.absolute[:, H36M.indices(shared)])
@@ -227,7 +236,7 @@ def _reprojection_error(points: Keypoints2D, camera: Camera, motion: Motion) -> 
     return float(np.median(distance)) if distance.size else float("nan")
 
 
-def _fitting_camera(keypoints: Keypoints2D, camera: Camera | None) -> Camera:
+def fitting_camera(keypoints: Keypoints2D, camera: Camera | None) -> Camera:
     if camera is not None and not isinstance(camera, Camera):
         raise ValueError(f"got a camera of type {type(camera).__name__}, expected a Camera; use read_camera for files")
     if camera is None:
@@ -239,7 +248,7 @@ def _fitting_camera(keypoints: Keypoints2D, camera: Camera | None) -> Camera:
     return camera
 
 
-def _uncleaned(points: Keypoints2D) -> Cleaned:
+def uncleaned(points: Keypoints2D) -> Cleaned:
     nothing = np.zeros(points.xy.shape[:2], bool)
     return Cleaned(points, np.zeros(len(points), np.uint8), nothing, nothing)
 

@@ -376,7 +376,7 @@ def test_what_the_weights_say_is_used(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"kind": "temporal"}, "holds a 'temporal' from lift17 to h36m17, expected a 'lifter'"),
+        ({"kind": "predictor"}, "holds a 'predictor' from lift17 to h36m17, expected a 'lifter'"),
         ({"skeleton_in": "coco17"}, "from coco17 to h36m17"),
         ({"config": {}}, "do not fit its own header"),
         ({"config": {"channels": "many"}}, "do not fit its own header"),

@@ -98,7 +98,7 @@ def slow_sample(clips, config, ranges, clip, first_row, flipped):
         xy, score = keypoints.xy[number], keypoints.score[number]
         width, height = keypoints.image_size
         screen = np.stack([(xy[:, 0] - width / 2) / (width / 2), (xy[:, 1] - height / 2) / (width / 2)], axis=-1)
-        screen[score == 0] = 0
+        screen[score == 0] = 0 if config.scores else np.nan
         sample["keypoints"].append(np.concatenate([screen, score[:, None]], axis=-1)[:, : 3 if config.scores else 2])
         if first_row <= row < first_row + config.chunk:
             sign = [-1, 1, 1] if flipped else [1, 1, 1]
@@ -106,7 +106,22 @@ def slow_sample(clips, config, ranges, clip, first_row, flipped):
             sample["pixels"].append(xy if 0 <= row < len(numbers) else np.full_like(xy, np.nan))
             sample["joints"].append(joints[list(H36M.flip)] if flipped else joints)
             sample["root"].append(whole.motion.trajectory[number] * sign)
+    if not config.scores:
+        sample["keypoints"] = interpolated(np.array(sample["keypoints"]))
     return sample
+
+
+def interpolated(points):
+    """Points (T, J, 2) with holes filled joint by joint and axis by axis."""
+    filled, frames = points.copy(), np.arange(len(points))
+    seen = ~np.isnan(points[..., 0])
+    for joint in np.flatnonzero(seen.any(0)):
+        known = seen[:, joint]
+        for axis in range(2):
+            filled[:, joint, axis] = np.interp(frames, frames[known], points[known, joint, axis])
+    never = np.flatnonzero(~seen.any(0))
+    filled[:, never] = filled[:, seen.any(0)].mean(1, keepdims=True) if seen.any() else 0
+    return filled
 
 
 @given(plans())

@@ -2,7 +2,7 @@
 
 A table is a dict of arrays with one row a frame:
 
-- ``keypoints``: (F, J, 2) screen coordinates or, with scores, (F, J, 3); all 0 where unseen.
+- ``keypoints``: (F, J, 2) screen coordinates, NaN where unseen, or, with scores, (F, J, 3), all 0 where unseen.
 - ``pixels``: (F, J, 2) px, NaN where unseen.
 - ``valid``: (F,) bool, whether the frame has its label; always, where there are no labels.
 - ``joints``: (F, J_out, 3) metres relative to the root, 0 where not valid; absent without labels.
@@ -146,13 +146,37 @@ def screen_coordinates(xy_px: np.ndarray, image_size: tuple[int, int]) -> np.nda
     return xy_px * np.float32(2 / width) - np.float32([1, height / width])
 
 
+def fill_unseen(points: np.ndarray) -> np.ndarray:
+    """Points (..., T, J, C), NaN where unseen, with holes interpolated over time and the ends held.
+
+    A joint that is never seen lies in the middle of the others; where none is ever seen, all are 0. What a network
+    without masks is given, in training and afterwards.
+    """
+    missing = np.isnan(points).any(-1)
+    if not missing.any():
+        return points
+    frames = np.arange(points.shape[-3])[:, None]
+    before = np.maximum.accumulate(np.where(missing, -1, frames), axis=-2)
+    after = np.minimum.accumulate(np.where(missing, len(frames), frames)[..., ::-1, :], axis=-2)[..., ::-1, :]
+    low, high = np.where(before < 0, after, before), np.where(after == len(frames), before, after)
+    never = low == len(frames)  # of all frames of that joint, so low and high are any frame
+    low, high = np.where(never, 0, low), np.where(never, 0, high)
+    share = ((frames - low) / np.maximum(high - low, 1)).astype(points.dtype)[..., None]
+    first, last = (np.take_along_axis(points, where[..., None], axis=-3) for where in (low, high))
+    filled = np.where(missing[..., None], first + share * (last - first), points)
+    known = ~never[..., None]
+    total = np.maximum(known.sum(-2, keepdims=True), 1)
+    middle = np.where(known, filled, 0).sum(-2, keepdims=True) / total
+    return np.where(known, filled, middle).astype(points.dtype)
+
+
 def frame_table(clip: Clip, scores: bool = False, step: int = 1) -> Table:
     """Every `step`-th frame of a clip as a table; `scores` adds the confidence to ``keypoints``."""
     keypoints = clip.keypoints
-    pixels, seen = keypoints.xy[::step], keypoints.seen[::step, :, None]
-    inputs = np.where(seen, screen_coordinates(pixels, keypoints.image_size), np.float32(0))
+    pixels = keypoints.xy[::step]
+    inputs = screen_coordinates(pixels, keypoints.image_size)
     if scores:
-        inputs = np.concatenate([inputs, keypoints.score[::step, :, None]], axis=-1)
+        inputs = np.concatenate([np.nan_to_num(inputs), keypoints.score[::step, :, None]], axis=-1)
     labels = {"valid": np.ones(len(pixels), bool)} if clip.motion is None else _labels(clip.motion, step)
     return {"keypoints": inputs, "pixels": pixels, **labels}
 

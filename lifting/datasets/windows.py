@@ -18,10 +18,10 @@ import numpy as np
 
 from lifting.cameras import Camera
 from lifting.datasets.clips import ClipSet
-from lifting.datasets.frame_store import MEMORY, FrameStore, Span, screen_coordinates
+from lifting.datasets.frame_store import MEMORY, FrameStore, Span, fill_unseen, screen_coordinates
 from lifting.skeletons import Skeleton
 
-__all__ = ["Batch", "WindowConfig", "Windows", "intrinsic_numbers", "mirror", "screen_coordinates"]
+__all__ = ["Batch", "WindowConfig", "Windows", "fill_unseen", "intrinsic_numbers", "mirror", "screen_coordinates"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class WindowConfig:
         downsample: use every so many frames.
         flip: have every clip a second time, mirrored.
         seed: of the order in which samples are drawn.
-        scores: give the confidence of each keypoint as a third number.
+        scores: give the confidence of each keypoint as a third number, and do not interpolate unseen ones.
 
     Raises ValueError for numbers below 0 (context, seed) or 1 (all else) and for a batch smaller than a chunk.
     """
@@ -74,7 +74,8 @@ class Batch:
     """N samples; numpy float32 (or, after `map`, torch tensors). Predicted frames are the chunk's.
 
     Attributes:
-        keypoints: (N, before + chunk + after, J, 2|3) screen coordinates and perhaps score; all 0 where unseen.
+        keypoints: (N, before + chunk + after, J, 2|3) screen coordinates, interpolated where unseen (`fill_unseen`), or,
+            with scores, all 0 there.
         pixels: (N, chunk, J, 2) px of the predicted frames; NaN where unseen and in repeated frames.
         joints: (N, chunk, J_out, 3) metres relative to the root, camera frame; 0 where not valid. None: unlabelled.
         root: (N, chunk, 3) metres, camera frame; 0 where not valid. None: no trajectory known.
@@ -227,6 +228,9 @@ class Windows:
         chunk = slice(config.before, config.before + config.chunk)
         beyond = (wanted != existing)[:, chunk]
         table = self._store.gather(span, existing, chunk)
+        if not config.scores:
+            holed = np.isnan(table["keypoints"]).any((1, 2, 3))
+            table["keypoints"][holed] = fill_unseen(table["keypoints"][holed])
         table["valid"][beyond], table["pixels"][beyond] = False, np.nan
         intrinsics = None if self._intrinsics is None else self._intrinsics[span]
         frames = self._start[span][:, None] + existing[:, chunk] * config.downsample
