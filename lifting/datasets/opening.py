@@ -12,7 +12,7 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 
-from lifting.datasets import h36m, videopose3d
+from lifting.datasets import h36m, humaneva, mpi_inf_3dhp, threedpw, videopose3d
 from lifting.datasets.clip_file import HOW_TO_GET as CLIP_FILE_HOW_TO_GET
 from lifting.datasets.clip_file import ClipFile, is_clip_file
 from lifting.datasets.clips import ClipSet
@@ -39,7 +39,7 @@ class Dataset:
 
 
 def open_clips(path: str | PathLike[str] = "data", *, keypoints: str | None = None) -> ClipSet:
-    """Open the data set that a file, a folder or one of its direct subfolders holds.
+    """Open the data set that a file, a folder or, where it has none itself, one of its direct subfolders holds.
 
     Args:
         path: the file or folder.
@@ -53,8 +53,9 @@ def open_clips(path: str | PathLike[str] = "data", *, keypoints: str | None = No
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"there is no data at {path.absolute()}; {_list_formats()}.")
-    folders = [path, *sorted(filter(Path.is_dir, path.iterdir()))] if path.is_dir() else [path]
-    sources = [source for folder in folders for dataset in DATASETS.values() for source in dataset.find(folder)]
+    sources = _find(path)
+    if not sources and path.is_dir():
+        sources = [source for folder in sorted(filter(Path.is_dir, path.iterdir())) for source in _find(folder)]
     if not sources:
         raise FileNotFoundError(f"{path} holds no data set that is known; {_list_formats()}.")
     if len(sources) > 1:
@@ -79,6 +80,10 @@ def _list_formats() -> str:
 
 
 # ---- finding
+
+
+def _find(path: Path) -> list[Source]:
+    return [source for dataset in DATASETS.values() for source in dataset.find(path)]
 
 
 def _find_clip_file(path: Path) -> list[Source]:
@@ -134,12 +139,33 @@ def _open_npz(folder: Path, dataset: str, stated: str | None, keypoints: str | N
     if not known:
         raise FileNotFoundError(f"{folder} has data_3d_{dataset}.npz but no data_2d_{dataset}_*.npz; "
                                 f"{videopose3d.HOW_TO_GET}.")
-    return videopose3d.open_videopose3d(folder, dataset, choose_keypoints(known, keypoints, folder))
+    of_humaneva = dataset.startswith("humaneva")
+    open_files = humaneva.open_humaneva if of_humaneva else videopose3d.open_videopose3d
+    return open_files(folder, dataset, choose_keypoints(known, keypoints, folder))
 
 
 def _keypoints_in(folder: Path, dataset: str) -> list[str]:
     names = (_NPZ.fullmatch(file.name) for file in sorted(folder.glob(f"data_2d_{dataset}_*.npz")))
     return [named["keypoints"] for named in names if named]
+
+
+def _find_mpi_inf_3dhp(path: Path) -> list[Source]:
+    found = next(path.glob(mpi_inf_3dhp.TRAIN_PATTERN), None) or mpi_inf_3dhp.find_test_takes(path)
+    return [Source(f"MPI-INF-3DHP {path}", partial(_open_mpi_inf_3dhp, path))] if found else []
+
+
+def _open_mpi_inf_3dhp(folder: Path, keypoints: str | None) -> ClipSet:
+    choose_keypoints(["gt"], keypoints, folder)
+    return mpi_inf_3dhp.open_mpi_inf_3dhp(folder)
+
+
+def _find_3dpw(path: Path) -> list[Source]:
+    return [Source(f"3DPW {path}", partial(_open_3dpw, path))] if threedpw.sequence_files(path) else []
+
+
+def _open_3dpw(folder: Path, keypoints: str | None) -> ClipSet:
+    known = threedpw.KEYPOINTS
+    return threedpw.open_3dpw(folder, known[0] if keypoints is None else choose_keypoints(known, keypoints, folder))
 
 
 DATASETS: dict[str, Dataset] = {
@@ -148,5 +174,8 @@ DATASETS: dict[str, Dataset] = {
                      _find_mocap),
     "h36m": Dataset(f"{h36m.PATTERN} with metadata.xml", h36m.HOW_TO_GET, _find_h36m),
     "videopose3d": Dataset("data_2d_*_*.npz with data_3d_*.npz", videopose3d.HOW_TO_GET, _find_videopose3d),
+    "mpi_inf_3dhp": Dataset(f"{mpi_inf_3dhp.TRAIN_PATTERN} or {mpi_inf_3dhp.TEST_PATTERN}", mpi_inf_3dhp.HOW_TO_GET,
+                            _find_mpi_inf_3dhp),
+    "3dpw": Dataset(f"{threedpw.FOLDER}/*/*.pkl", threedpw.HOW_TO_GET, _find_3dpw),
 }
 """Every format by name, in the order in which they are looked for."""

@@ -74,7 +74,7 @@ class Batch:
     """N samples; numpy float32 (or, after `map`, torch tensors). Predicted frames are the chunk's.
 
     Attributes:
-        keypoints: (N, before + chunk + after, J, 2|3) screen coordinates, interpolated where unseen (`fill_unseen`), or,
+        keypoints: (N, before + chunk + after, J, 2|3) screen coordinates, interpolated where unseen (`fill_unseen`) or,
             with scores, all 0 there.
         pixels: (N, chunk, J, 2) px of the predicted frames; NaN where unseen and in repeated frames.
         joints: (N, chunk, J_out, 3) metres relative to the root, camera frame; 0 where not valid. None: unlabelled.
