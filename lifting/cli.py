@@ -11,6 +11,7 @@ import click
 from lifting import __version__
 from lifting.cli_convert import convert
 from lifting.cli_evaluate import evaluate
+from lifting.cli_train import train
 from lifting.console import INTERRUPTED, one_sentence_errors, printable, progress_bar, say
 
 MOST_NAMES = 3  # joints that a line of a summary names
@@ -22,6 +23,7 @@ def main() -> None:
     """2D keypoints, or a video, to 3D human motion."""
 
 
+main.add_command(train)
 main.add_command(evaluate)
 main.add_command(convert)
 

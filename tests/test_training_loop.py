@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from lifting.datasets.synthesis import CameraRanges, NoiseModel, Synthesiser
 from lifting.models.lifter import LifterConfig, LiftNet
 from lifting.training.loop import CHECKPOINT, LoopConfig, Run, fit, learning_rate
 from lifting.training.losses import DEFAULT_WEIGHTS
+from lifting.training.snapshots import PREVIOUS
 
 CONFIG = LoopConfig(steps=13, learning_rate=1e-2, warmup=3, checkpoint_every=4, bfloat16=False)
 LIFTER = LifterConfig(channels=8, dilations=(1, 2), dropout=0.1)
@@ -79,8 +81,8 @@ def test_learning_rate_without_warm_up_and_with_nothing_else():
 def test_optimiser_gets_the_schedules_rate(tmp_path):
     run, rates = linear_run(tmp_path), []
     for _ in range(CONFIG.steps):
-        run.update(squares(run.network, torch.ones(1, 2)), {"squares": 1.0})
         rates.append(run.optimiser.param_groups[0]["lr"])
+        run.update(squares(run.network, torch.ones(1, 2)), {"squares": 1.0})
     assert rates == [learning_rate(step, CONFIG) for step in range(CONFIG.steps)]
 
 
@@ -152,6 +154,79 @@ def test_run_that_was_killed_and_resumed_equals_the_uninterrupted_one_to_the_las
     assert strip[0] == strip[1] and [row["step"] for row in strip[0]] == [4, 8, 12, 13]
 
 
+def test_resumed_run_reports_as_the_uninterrupted_one_wherever_it_stopped(tmp_path):
+    batches = [torch.full((1, 2), float(i)) for i in range(13)]
+    whole, broken = linear_run(tmp_path / "whole"), linear_run(tmp_path / "broken")
+    fit(whole, batches, squares, {"squares": 1.0})
+    with pytest.raises(KeyboardInterrupt):
+        fit(broken, batches, interrupted_at(5), {"squares": 1.0})
+    assert broken.step == 6
+    with open(tmp_path / "broken" / "metrics.jsonl", "a") as log:  # reported, then died before the checkpoint
+        log.write('{"step": 8, "squares": 7.0}\n{"step": 12, "squ')
+    resumed = linear_run(tmp_path / "broken")
+    assert resumed.resume() and resumed.step == 6
+    fit(resumed, batches[6:], squares, {"squares": 1.0})
+    strip = [[{k: v for k, v in row.items() if k != "seconds"} for row in metrics_of(run)] for run in (whole, resumed)]
+    assert strip[0] == strip[1]
+
+
+def test_schedule_is_followed_from_the_first_step_and_after_resuming(tmp_path):
+    def schedule(run: Run) -> None:
+        run.set_learning_rate(0.1 / (1 + run.step))
+
+    def scheduled() -> Run:
+        network = nn.Linear(2, 1)
+        optimiser = torch.optim.SGD(network.parameters())
+        return Run(network, replace(CONFIG, average=None), tmp_path, optimiser=optimiser, schedule=schedule)
+
+    run = scheduled()
+    assert run.averaged is run.network and run.optimiser.param_groups[0]["lr"] == 0.1
+    fit(run, [torch.ones(1, 2)] * 4, squares, {"squares": 1.0})
+    later = scheduled()
+    assert later.resume() and later.optimiser.param_groups[0]["lr"] == 0.1 / 5
+
+
+def interrupted_at(step: int, number: int = signal.SIGINT):
+    """Losses that send this process a signal at one step."""
+
+    def losses(network: nn.Module, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        if batch[0, 0] == step:
+            signal.raise_signal(number)
+        return squares(network, batch)
+
+    return losses
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_signal_ends_the_step_and_writes_a_checkpoint(tmp_path, number):
+    run, handlers = linear_run(tmp_path), (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+    with pytest.raises(KeyboardInterrupt):
+        fit(run, [torch.full((1, 2), float(i)) for i in range(13)], interrupted_at(5, number), {"squares": 1.0})
+    kept = linear_run(tmp_path)
+    assert kept.resume() and kept.step == 6 and torch.equal(kept.network.weight, run.network.weight)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+
+
+def test_a_second_signal_does_not_wait_for_the_step(tmp_path):
+    def losses(network: nn.Module, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return squares(network, batch)
+
+    run = linear_run(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        fit(run, [torch.ones(1, 2)], losses, {"squares": 1.0})
+    assert run.step == 0 and not (tmp_path / CHECKPOINT).exists()
+
+
+def test_runs_of_other_settings_are_not_mixed(tmp_path):
+    network = nn.Linear(2, 1)
+    Run(network, CONFIG, tmp_path, settings={"epochs": 60, "widths": [3, 3]}).save()
+    assert Run(network, CONFIG, tmp_path, settings={"epochs": 60, "widths": [3, 3]}).resume()
+    with pytest.raises(ValueError, match="was started with epochs 60, now it is 80; give the same options"):
+        Run(network, CONFIG, tmp_path, settings={"epochs": 80, "widths": [3, 3]}).resume()
+
+
 def test_nothing_to_resume(tmp_path):
     run = lifter_run(tmp_path / "new" / "folder")
     assert run.folder.is_dir() and not run.resume() and run.step == 0
@@ -170,22 +245,54 @@ class Bomb:
         return os.mkdir, ("exploded",)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", "bomb", "cut", {"step": 3}, "other"])
+def spoil(path: Path, content: object) -> None:
+    """Puts something else in the place of a checkpoint."""
+    if content == "cut":
+        content = path.read_bytes()[:900]
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(Bomb() if content == "bomb" else content, path)
+
+
+DAMAGE = [b"", b"not a checkpoint", "bomb", "cut", [3]]
+
+
+@pytest.mark.parametrize("content", [*DAMAGE, {"step": 3}, "other"])
 def test_damaged_hostile_and_foreign_checkpoints_are_refused(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / CHECKPOINT
     linear_run(tmp_path).save()
-    if content == "cut":
-        content = path.read_bytes()[:900]
     if content == "other":
         linear_run(tmp_path, nn.Linear(3, 1)).save()
-    elif isinstance(content, bytes):
-        path.write_bytes(content)
     else:
-        torch.save(Bomb() if content == "bomb" else content, path)
+        spoil(path, content)
     with pytest.raises(ValueError, match=r"cannot resume from .*last\.pt .*expected a whole checkpoint") as caught:
         linear_run(tmp_path).resume()
     assert "\n" not in str(caught.value) and not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("content", DAMAGE)
+def test_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    run = linear_run(tmp_path)
+    fit(run, [torch.ones(1, 2)] * 10, squares, {"squares": 1.0})  # checkpoints at steps 4 and 8
+    spoil(tmp_path / CHECKPOINT, content)
+    resumed = linear_run(tmp_path)
+    with pytest.warns(UserWarning, match=r"newest checkpoint is damaged: .*last\.pt .*going on from .*previous\.pt"):
+        assert resumed.resume()
+    assert resumed.step == 4 and not (tmp_path / "exploded").exists()
+    spoil(tmp_path / PREVIOUS, content)
+    with pytest.raises(ValueError, match=r"cannot resume from .*last\.pt .* or .*previous\.pt"):
+        linear_run(tmp_path).resume()
+
+
+def test_a_run_killed_between_two_renames_has_the_checkpoint_before(tmp_path):
+    run = linear_run(tmp_path)
+    fit(run, [torch.ones(1, 2)] * 4, squares, {"squares": 1.0})
+    os.replace(tmp_path / CHECKPOINT, tmp_path / PREVIOUS)
+    resumed = linear_run(tmp_path)
+    assert resumed.resume() and resumed.step == 4  # without a warning: nothing is damaged
 
 
 # ---- accidents
@@ -202,7 +309,7 @@ def test_losses_and_gradients_that_are_not_finite_stop_the_run_and_keep_the_chec
     assert torch.isfinite(run.network.weight).all() and torch.isfinite(run.averaged.weight).all() and run.step == 6
     kept = linear_run(tmp_path)
     assert kept.resume() and kept.step == 4 and torch.isfinite(kept.network.weight).all()
-    assert [path.name for path in sorted(tmp_path.iterdir())] == [CHECKPOINT, "metrics.jsonl"]
+    assert [path.name for path in sorted(tmp_path.iterdir()) if path.is_file()] == [CHECKPOINT, "metrics.jsonl"]
 
 
 def test_write_that_fails_keeps_the_last_checkpoint(tmp_path, monkeypatch):
@@ -217,6 +324,24 @@ def test_write_that_fails_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", half_written)
     with pytest.raises(OSError, match="disk full"):
         run.save()
+    assert (tmp_path / CHECKPOINT).read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_full_disk_gives_one_sentence_and_keeps_the_checkpoints(tmp_path):
+    """On a disk that is really full, as far as a limit on the size of files goes."""
+    import resource
+
+    run = linear_run(tmp_path, nn.Linear(2000, 1))
+    run.save()
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot write '.*last\.pt'.*[.;]") as caught:
+            run.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
     assert (tmp_path / CHECKPOINT).read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 

@@ -1,4 +1,4 @@
-"""The training loop: optimiser, schedule, averaged weights, metrics, checkpoints that resume exactly.
+"""The training loop of all trainers: optimiser, schedule, averaged weights, metrics, checkpoints that resume exactly.
 
 Batches are a pure function of the step's number, so a resumed run sees what an uninterrupted one would have seen.
 """
@@ -6,11 +6,12 @@ Batches are a pure function of the step's number, so a resumed run sees what an 
 from __future__ import annotations
 
 import copy
-import json
 import math
-import pickle
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lifting.files import atomic_write
+from lifting.training.distributed import any_rank, from_first_rank, rank
+from lifting.training.metrics_log import MetricsLog, NoLog
+from lifting.training.snapshots import CHECKPOINT, load_snapshot, save_snapshot
 
-CHECKPOINT = "last.pt"
+__all__ = ["CHECKPOINT", "LoopConfig", "Run", "fit", "follow_cosine", "learning_rate"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,9 @@ class LoopConfig:
     """Schedule of a run: linear warm-up, cosine decay, exponential average of the weights.
 
     warmup: steps. clip: largest norm of the gradient. average: decay of the averaged weights per step, less in the
-    first steps. Raises ValueError for a number of steps below 1.
+    first steps; None: there is no average, the network itself is evaluated and kept. Rates, warm-up and weight decay
+    belong to the optimiser and the schedule that `Run` makes where it is given none.
+    Raises ValueError for a number of steps below 1.
     """
 
     steps: int = 10_000
@@ -37,7 +42,7 @@ class LoopConfig:
     warmup: int = 300
     weight_decay: float = 0.02
     clip: float = 1.0
-    average: float = 0.999
+    average: float | None = 0.999
     checkpoint_every: int = 500
     bfloat16: bool = True
     device: str = "cpu"
@@ -58,75 +63,133 @@ def learning_rate(step: int, config: LoopConfig) -> float:
     return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * cosine
 
 
-class Run:
-    """Everything that changes while training: network, averaged network, optimiser, step."""
+def follow_cosine(run: Run) -> None:
+    """The default schedule: `learning_rate` of the run's step."""
+    run.set_learning_rate(learning_rate(run.step, run.config))
 
-    def __init__(self, network: nn.Module, config: LoopConfig, folder: Path) -> None:
-        self.config, self.folder = config, folder
+
+class Run:
+    """Everything that changes while training: network, averaged network, optimiser, step.
+
+    optimiser: of the network's parameters, AdamW by default. schedule: called with the run whenever its step changes,
+    sets rates and momenta as a function of the step alone. settings: plain values that a resumed run must share, with
+    the names by which the user knows them.
+    """
+
+    def __init__(
+        self, network: nn.Module, config: LoopConfig, folder: Path, *, optimiser: torch.optim.Optimizer | None = None,
+        schedule: Callable[[Run], None] = follow_cosine, settings: dict | None = None,
+    ) -> None:  # fmt: skip
+        self.config, self.folder, self.schedule, self.settings = config, folder, schedule, settings or {}
         self.network = network.to(config.device)
-        self.averaged = copy.deepcopy(self.network).requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(
+        self.averaged = self.network
+        if config.average is not None:
+            self.averaged = copy.deepcopy(self.network).requires_grad_(False)
+        self.optimiser = optimiser or torch.optim.AdamW(
             network.parameters(), config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
         )
-        self.step = 0
         folder.mkdir(parents=True, exist_ok=True)
+        self.losses: dict[str, float] = {}  # of the last step
+        self.seconds, self._sums, self._count = 0.0, {}, 0  # sums of the losses since the last report
+        self._stand_at(0)
+
+    def _stand_at(self, step: int) -> None:
+        self.step = step
+        self.schedule(self)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """For all parameters."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
 
     def save(self) -> None:
-        """Writes the state beside and renames, so that a run killed at any moment has a whole checkpoint."""
+        """Writes the state as the newest checkpoint, on rank 0 only; errors as `save_snapshot`."""
         state = {
             "step": self.step,
+            "settings": self.settings,
             "network": self.network.state_dict(),
-            "averaged": self.averaged.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged is not self.network else None,
             "optimiser": self.optimiser.state_dict(),
             "torch_rng": torch.get_rng_state(),
+            "progress": {"seconds": self.seconds, "sums": self._sums, "count": self._count},
         }
-        with atomic_write(self.folder / CHECKPOINT) as file:
-            torch.save(state, file)
+        if rank() == 0:
+            save_snapshot(self.folder, state)
 
     def resume(self) -> bool:
-        """Loads the last checkpoint of the folder and returns whether there was one.
+        """Goes on from the newest whole checkpoint of the folder and returns whether there was one.
 
-        Raises ValueError for a damaged one and for one of another network.
+        In a group, rank 0 reads and the others get it from there. Raises ValueError when the checkpoints are damaged,
+        and for one of another network or of other settings; nothing has changed then.
         """
-        path = self.folder / CHECKPOINT
-        if not path.exists():
+        state = from_first_rank(load_snapshot(self.folder) if rank() == 0 else None)
+        if state is None:
             return False
+        self._check_settings(state.get("settings") or {})
+        before = copy.deepcopy(self.network.state_dict())
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
             self.network.load_state_dict(state["network"])
-            self.averaged.load_state_dict(state["averaged"])
+            if self.averaged is not self.network:
+                self.averaged.load_state_dict(state["averaged"])
             self.optimiser.load_state_dict(state["optimiser"])
             torch.set_rng_state(state["torch_rng"])
-            self.step = state["step"]
-        except (RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-            reason = " ".join(str(error).split())
+            self.seconds, self._sums, self._count = (state["progress"][k] for k in ("seconds", "sums", "count"))
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            self.network.load_state_dict(before)
+            reason = " ".join(str(error).split())[:300]
             raise ValueError(
-                f"cannot resume from {path} ({reason}); expected a whole checkpoint of this very network: "
-                "give the options of the run that wrote it, or another folder"
+                f"cannot resume from {self.folder / CHECKPOINT} ({reason}); expected a whole checkpoint of this very "
+                "network: give the options of the run that wrote it, or another folder"
             ) from error
+        self._stand_at(state["step"])
         return True
 
-    def update(self, losses: dict[str, Tensor], weights: dict[str, float]) -> None:
-        """One optimiser step on the weighted sum of the named losses.
+    def _check_settings(self, other: dict) -> None:
+        for name in self.settings:
+            if self.settings[name] != other.get(name):
+                raise ValueError(
+                    f"the run in {self.folder} was started with {name} {other.get(name)!r}, now it is "
+                    f"{self.settings[name]!r}; give the same options to go on, restart it, or give another folder"
+                )
+
+    def train_on(self, batch: object, losses_of: Callable, weights: dict[str, float]) -> None:
+        """One step on a batch: losses, in mixed precision where the config says so, and update."""
+        with torch.autocast(torch.device(self.config.device).type, torch.bfloat16, enabled=self.config.bfloat16):
+            losses = losses_of(self.network, batch)
+        self.losses = self.update(losses, weights)
+        for name, value in self.losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+
+    def take_losses(self) -> dict[str, float]:
+        """Mean losses of the steps since this was last asked for."""
+        means = {name: round(value / self._count, 5) for name, value in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def update(self, losses: dict[str, Tensor], weights: dict[str, float]) -> dict[str, float]:
+        """One optimiser step on the weighted sum of the named losses; returns their values.
 
         Raises FloatingPointError, before anything has changed, when the sum or its gradient is not finite.
         """
         total = sum(weights[name] * loss for name, loss in losses.items())
-        self._check_finite(total, "loss", losses)
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.step, self.config)
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
         # An infinite gradient of a finite loss would go unnoticed into the weights and from there into the checkpoint.
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
-        self._check_finite(norm, "gradient", losses)
+        checked = torch.stack([value.detach().float() for value in (*losses.values(), total, norm)])
+        *values, total, norm = checked.tolist()  # the one moment of a step at which the device is waited for
+        named = dict(zip(losses, values, strict=True))
+        self._check_finite(total, "loss", named)
+        self._check_finite(norm, "gradient", named)
         self.optimiser.step()
-        self.step += 1
+        self._stand_at(self.step + 1)
         self._average()
+        return named
 
-    def _check_finite(self, value: Tensor, name: str, losses: dict[str, Tensor]) -> None:
-        if not torch.isfinite(value):
-            named = ", ".join(f"{k} {v.item():.3g}" for k, v in losses.items())
+    def _check_finite(self, value: float, name: str, losses: dict[str, float]) -> None:
+        if not math.isfinite(value):
+            named = ", ".join(f"{k} {v:.3g}" for k, v in losses.items())
             raise FloatingPointError(
                 f"the {name} at step {self.step} is not finite ({named}); the last checkpoint is kept: "
                 "look at the data of that step or lower the learning rate"
@@ -134,6 +197,8 @@ class Run:
 
     @torch.no_grad()
     def _average(self) -> None:
+        if self.averaged is self.network:
+            return
         decay = min(self.config.average, (1 + self.step) / (10 + self.step))
         mine, current = list(self.averaged.parameters()), list(self.network.parameters())
         torch._foreach_lerp_(mine, current, 1 - decay)
@@ -150,29 +215,67 @@ def fit(
 ) -> None:
     """Trains ``run`` to its last step, not at all if it is there. ``batches`` must start at the run's step.
 
-    Metrics go to ``metrics.jsonl`` at every checkpoint: mean losses since the last one and what ``evaluate`` says of
-    the averaged network. An interrupt leaves the last checkpoint whole. Raises FloatingPointError when the loss or its
-    gradient is not finite.
+    With every checkpoint a line goes to ``metrics.jsonl``: mean losses since the last one, seconds of training (not of
+    evaluating) and what ``evaluate`` says of the averaged network. Ctrl-C (and SIGTERM) ends the step, writes a
+    checkpoint and raises KeyboardInterrupt; a second one does not wait. In a group, rank 0 evaluates and writes. Raises
+    FloatingPointError when the loss or its gradient is not finite.
     """
-    config, sums, first, since = run.config, {}, run.step, time.monotonic()
-    if run.step >= config.steps:
+    if run.step >= run.config.steps:
         return
     run.network.train()
-    bar = tqdm(batches, total=config.steps, initial=run.step, unit="step", mininterval=5)
-    for batch in bar:
-        with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=config.bfloat16):
-            losses = losses_of(run.network, batch)
-        run.update(losses, weights)
-        for name, loss in losses.items():
-            sums[name] = sums.get(name, 0.0) + loss.item()
-        if run.step % config.checkpoint_every == 0 or run.step == config.steps:
-            run.save()
-            count = run.step - first
-            report = {"step": run.step, "seconds": round(time.monotonic() - since, 1)}
-            report |= {name: round(value / count, 5) for name, value in sums.items()}
-            report |= evaluate(run.averaged) if evaluate else {}
-            with open(run.folder / "metrics.jsonl", "a") as log:
-                log.write(json.dumps(report) + "\n")
-            sums, first = {}, run.step
-        if run.step >= config.steps:
-            break
+    with _StopRequests() as stop, closing(MetricsLog(run.folder, run.step) if rank() == 0 else NoLog()) as log:
+        since = time.monotonic()
+        for batch in progress_of(run, batches):
+            run.train_on(batch, losses_of, weights)
+            run.seconds += time.monotonic() - since
+            stopped = any_rank(stop.requested, run.config.device)
+            last = run.step >= run.config.steps
+            if last or run.step % run.config.checkpoint_every == 0:
+                report(run, log, evaluate)
+                run.save()
+            elif stopped:
+                run.save()
+            if last:
+                break
+            if stopped:
+                raise KeyboardInterrupt
+            since = time.monotonic()
+
+
+def progress_of(run: Run, batches: Iterable) -> Iterable:
+    """The batches with a bar that shows rate, time left and losses; on rank 0, where stderr is a terminal."""
+    with tqdm(batches, total=run.config.steps, initial=run.step, unit="step", mininterval=2,
+              disable=None if rank() == 0 else True) as bar:
+        for batch in bar:
+            yield batch
+            bar.set_postfix({name: f"{value:.4f}" for name, value in run.losses.items()}, refresh=False)
+
+
+def report(run: Run, log: MetricsLog, evaluate: Callable[[nn.Module], dict[str, float]] | None) -> None:
+    """Writes mean losses, time and the evaluation of a run; its sums start again."""
+    row = {"step": run.step, "seconds": round(run.seconds, 1), **run.take_losses()}
+    if evaluate and rank() == 0:
+        row |= evaluate(run.averaged)
+        run.network.train()
+    log.write(row)
+
+
+class _StopRequests:
+    """While entered, the first SIGINT or SIGTERM only sets ``requested``; the second acts as it always did."""
+
+    def __init__(self) -> None:
+        self.requested, self._handlers = False, {}
+
+    def __enter__(self) -> _StopRequests:
+        if threading.current_thread() is threading.main_thread():  # others cannot set handlers
+            self._handlers = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _note(self, *_: object) -> None:
+        self.requested = True
+        self.__exit__()
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
