@@ -27,7 +27,7 @@ from lifting.anatomy import stature
 from lifting.body import BodyModel
 from lifting.body.fit import fit_body
 from lifting.body.report import BodyFit
-from lifting.contacts import clearances, contact_probabilities, foot_points
+from lifting.contacts import clearances, foot_points
 from lifting.datasets.synthesis import detect, photograph
 from lifting.keypoints import Keypoints2D
 from lifting.metrics import acceleration_error_m_s2, foot_slip, mpjpe, mpjve, p_mpjpe, penetration
@@ -38,6 +38,7 @@ from lifting.rotations import matrix_to_rotvec, rotation_between, rotvec_to_matr
 LAYOUT, FEET_LAYOUT = "lift17", "coco17_feet"
 SLIP, DEPTH = "slip 95 % mm/frame", "penetration 95 % mm"
 WORLD_UP = np.array([0.0, 0.0, 1.0])
+STANDING_HEIGHT = 0.05  # metres over where a point stands
 STANDING_SPEED = 0.15  # m/s: the literature's label of contact, e.g. Shen et al., "GVHMR", 2024
 
 
@@ -163,9 +164,8 @@ def true_feet(truth: Truth) -> Feet:
     places, heights = _feet_of(truth.body, truth.body_motion), clearances(names)
     # The floor of a `Truth` is where its lowest foot points come to lie, so their clearance is in it.
     floor = truth.floor + heights - heights.min()
-    standing = contact_probabilities(places, FPS, up=truth.up, floor=floor) > 0.5
     step = np.linalg.norm(np.diff(places, axis=0, append=places[-1:]), axis=-1)
-    return Feet(names, places, standing & (FPS * step < STANDING_SPEED))
+    return Feet(names, places, (places @ truth.up < floor + STANDING_HEIGHT) & (FPS * step < STANDING_SPEED))
 
 
 def _feet_of(body: BodyModel, motion) -> np.ndarray:

@@ -3,7 +3,9 @@
 A point that stands is slow (the literature labels contact by a speed below 0.15 m/s, e.g. Shen et al., "GVHMR", 2024)
 and near the height at which it usually stands. Both are evidence for a hidden Markov model of two states, standing and
 swinging, whose forward-backward pass smooths over time without delay. Lifted motion is noisy: speeds are slopes of
-lines fitted over a window, and the threshold of every axis grows by the noise that the points themselves show.
+lines fitted over a window, and the threshold grows, in every direction by itself, with the speeds that standing points
+of the clip are seen to have: a camera leaves the depth of feet several times more in doubt than their place in its
+picture, so that lifted feet slide towards it and away from it while they stand.
 
 Evidence (`contact_evidence`), forward pass and backward pass are separate steps: the forward pass alone is causal.
 """
@@ -30,18 +32,25 @@ From feet of standing people in the CMU recordings: toe tips -2..4 cm, heels -3.
 """
 
 
+FARTHEST = 8.0  # squared deviations at which a velocity speaks neither for standing nor against it: 95 % stand below
+CUT_OFF = 0.9  # share of the variance that is left of velocities cut off there
+SURPRISE = 3.0  # by what factor slow errors may exceed those that sigma tells: in depth they do
+EM_ROUNDS = 10
+EM_PRIOR = 20.0  # frames for which the covariance without slow errors counts
+
+
 @dataclass(frozen=True)
 class ContactConfig:
     """Thresholds and time constants, metres and seconds; how much each matters is said where it is used."""
 
-    speed: float = 0.15  # m/s: evidence of the speed changes sign here, for points without noise
+    speed: float = 0.2  # m/s: evidence of the speed changes sign here, for points without noise
     height: float = 0.06  # evidence of the height changes sign this far above the standing height
-    window: float = 0.16  # over which a speed is measured
+    window: float = 0.1  # over which a speed is measured
     stand: float = 0.5  # mean length of a contact
     swing: float = 0.4  # mean length of the time between two contacts
     strength: float = 4.0  # log odds that one window of a motionless point adds
     noise_time: float = 0.3  # correlation time of the slow part of the points' errors
-    drift: float = 0.2  # m/s per axis: the most that slow errors are believed to move standing points
+    drift: float = 0.1  # m/s per axis: deviation that slow errors of standing points may have, whatever `sigma` says
 
 
 def foot_points(skeleton: Skeleton | str) -> tuple[str, ...]:
@@ -169,16 +178,34 @@ def _speed_evidence(
     """1 for a motionless point, 0 at the threshold, negative above, (T, F); a clip of one frame says nothing."""
     if window < 2:
         return np.zeros(points.shape[:2])
-    squared = (fps * _line_fits(points, window)[1]) ** 2
+    velocity = fps * _line_fits(points, window)[1]
     # The variance of the slope of n white samples is 12 s^2 / (n^3 - n) per frame^2. Slow errors of a radius sigma
     # move by sqrt(2) of theirs per correlation time.
     fast = 12 * (fps * _white_noise(points)) ** 2 / (window**3 - window)
-    slow = 2 * (sigma / RADIUS_68 / config.noise_time) ** 2
-    # Feet stand for some 40 % of most clips: their slowest tenth is the slowest quarter of standing ones, which for
-    # normal errors lies below 0.1 of the variance.
-    seen = np.quantile(squared, 0.1, axis=(0, 1)) / 0.1
-    slow = np.maximum(slow[..., None], np.clip(seen - fast, 0.0, config.drift**2))
-    return 1 - (squared / (config.speed**2 + 5 * fast + 3 * slow)).sum(-1)
+    slow = np.sqrt(2) * np.median(sigma) / RADIUS_68 / config.noise_time
+    least = np.diag(config.speed**2 / FARTHEST + 0.6 * fast)
+    return _nearness(velocity, _standing_covariance(velocity, least, max(config.drift, SURPRISE * slow), config))
+
+
+def _standing_covariance(velocity: np.ndarray, least: np.ndarray, most: float, config: ContactConfig) -> np.ndarray:
+    """Covariance (3, 3) of the velocities (T, F, 3) of standing points, m^2/s^2, by expectation and maximisation.
+
+    least: (3, 3) what it is without slow errors. most: m/s, deviation in any direction that these may add: feet that
+    glide faster, all the time, do not stand.
+    """
+    covariance = least
+    for _ in range(EM_ROUNDS):
+        standing = _logistic(config.strength * _nearness(velocity, covariance))
+        moment = np.einsum("tf,tfc,tfd->cd", standing, velocity, velocity) / CUT_OFF
+        found = (moment + EM_PRIOR * least) / (standing.sum() + EM_PRIOR)
+        size, axes = np.linalg.eigh(found - least)
+        covariance = least + (axes * np.clip(size, 0.0, most**2)) @ axes.T
+    return covariance
+
+
+def _nearness(velocity: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """1 less the squared deviations (T, F) of velocities over `FARTHEST`."""
+    return 1 - np.einsum("tfc,cd,tfd->tf", velocity, np.linalg.inv(covariance), velocity) / FARTHEST
 
 
 def _height_evidence(
@@ -193,7 +220,8 @@ def _height_evidence(
     if floor is None:
         floor = standing_heights(height, (speed_evidence > 0) & seen)
     above = np.maximum(height - np.asarray(floor, dtype=np.float64), 0.0)
-    return -(above**2) / (config.height**2 + sigma**2)
+    # Twice sigma: the point errs, the height at which it stands does, and so does `up` across the floor.
+    return -(above**2) / (config.height**2 + (2 * sigma) ** 2)
 
 
 def standing_heights(height: np.ndarray, slow: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -79,6 +81,33 @@ def test_trajectory_moves_points_by_their_total_weight(body):
     change = (points.evaluate(body.kinematics(rotations, trajectory + step, shape), shape)
               - points.evaluate(body.kinematics(rotations, trajectory, shape), shape))
     np.testing.assert_allclose(change, np.broadcast_to(points.total_weights[:, None] * step, change.shape), atol=1e-9)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["layout", "signed weights"])
+def test_rows_are_the_derivatives_side_by_side(body, own):
+    pose, points = random_pose(body, 11), body.point_set(signed_regressor(body) if own else LAYOUT)
+    kinematics = body.kinematics(*pose)
+    values, d_rotation, d_shape = points.jacobian(kinematics, pose[2])
+    by_path = np.broadcast_to(points.total_weights[:, None, None] * np.eye(3), (*values.shape, 3))
+    for by_shape, parts in ((True, [d_rotation, by_path, d_shape]), (False, [d_rotation, by_path])):
+        found, rows = points.rows(kinematics, pose[2], by_shape)
+        np.testing.assert_array_equal(found, values)
+        np.testing.assert_allclose(rows, np.concatenate(parts, axis=-1), atol=1e-12)
+
+
+@pytest.mark.parametrize("layout", [LAYOUT, "joints"])
+def test_shifted_points_are_those_of_shifted_offsets(body, layout):
+    """A joint of its own lies at its anchor, which moves it only once it is shifted."""
+    pose, points = random_pose(body, 3), body.point_set(layout)
+    shifts = 0.02 * np.random.default_rng(0).normal(size=(points.num_points, 3))
+    offsets = points.offsets.copy()
+    for point, (bone, shift) in enumerate(zip(points.anchor_bones, shifts, strict=True)):
+        offsets[point, bone] += shift
+    kinematics = body.kinematics(*pose)
+    points.rows(kinematics, pose[2])  # fills what is remembered
+    expected = replace(points, offsets=offsets).rows(kinematics, pose[2])
+    for got, want in zip(points.shifted(shifts).rows(kinematics, pose[2]), expected, strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-12)
 
 
 def test_a_joint_moves_only_what_is_below_it():

@@ -149,3 +149,33 @@ def test_foot_points_of_layouts():
 def test_bad_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         contact_probabilities(**{"points": np.zeros((3, 1, 3)), "fps": FPS} | arguments)
+
+
+def sliding_walk(rng):
+    """A walk as lifts show it: standing feet slide along the line of sight (x) by up to half a metre a second."""
+    points, truth = walk()
+    time = np.arange(len(points)) / FPS
+    slide = 0.35 * np.sin(2 * np.pi * time / 1.7) / (2 * np.pi / 1.7)
+    return points + slide[:, None, None] * [1.0, 0, 0] + lift_noise(points.shape, 0.01, rng), truth
+
+
+def test_standing_feet_that_slide_in_depth_are_found_when_sigma_says_that_lifts_err():
+    points, truth = sliding_walk(np.random.default_rng(5))
+    sigma = np.full(truth.shape, 0.05)
+    precision, recall = precision_recall(contact_probabilities(points, FPS, up=[0, 0, 1], sigma=sigma), truth)
+    assert precision > 0.9 and recall > 0.85
+    exact = precision_recall(contact_probabilities(points, FPS, up=[0, 0, 1]), truth)[1]
+    assert exact < recall  # a slide that errors cannot explain is no standing
+
+
+def test_speeds_are_judged_in_each_direction_by_itself_in_any_frame():
+    points, _ = sliding_walk(np.random.default_rng(6))
+    turn, sigma = np.linalg.qr(np.random.default_rng(7).normal(size=(3, 3)))[0], np.full(points.shape[:2], 0.05)
+    turned, straight = (contact_probabilities(each, FPS, sigma=sigma) > 0.5 for each in (points @ turn.T, points))
+    assert (turned == straight).mean() > 0.99
+
+
+def test_feet_that_glide_all_the_time_do_not_stand():
+    points = np.zeros((200, 2, 3))
+    points[:, :, 1] = 1.5 / FPS * np.arange(200)[:, None]  # skating at 1.5 m/s
+    assert not (contact_probabilities(points, FPS, sigma=np.full((200, 2), 0.05)) > 0.5).any()

@@ -108,6 +108,30 @@ def test_matrix_of_least_squares_terms_equals_finite_differences(term):
     np.testing.assert_allclose(matrix[np.ix_(picked, picked)], expected, atol=1e-6 * max(np.abs(expected).max(), 1.0))
 
 
+class RowsOnly:
+    """A pose prior of which nothing is known but its rows and its cost."""
+
+    def __init__(self, prior):
+        self.linearise, self.cost = prior.linearise, prior.cost
+
+
+@pytest.mark.parametrize("parts", [1, 2], ids=["gaussian", "mixture"])
+@pytest.mark.parametrize("frames", [2, 40])
+def test_pose_prior_without_rows_equals_its_rows(parts, frames):
+    rng = np.random.default_rng(parts)
+    columns = np.array([1, 2, 5, 6, 9]) if parts == 1 else np.arange(1, 6)
+    spread = rng.normal(size=(parts, 15, 40))
+    before, after = (rotvec_to_matrix(rng.normal(size=(5, 3))) for _ in range(2))
+    prior = PosePrior.from_mixture(np.full(parts, 1 / parts), 0.5 * rng.normal(size=(parts, 15)),
+                                   spread @ np.swapaxes(spread, 1, 2) / 40, columns, before=before, after=after)
+    rotations = rotvec_to_matrix(0.5 * rng.normal(size=(frames, 22, 3)))
+    state = State(rotations, np.zeros((frames, 3)), np.zeros(4))
+    (fast, cost), (plain, expected) = (linearised(PosePriorTerm(each, 0.3), state) for each in (prior, RowsOnly(prior)))
+    assert cost == pytest.approx(expected, rel=1e-12) and fast.diagonal.any()
+    np.testing.assert_allclose(fast.diagonal, plain.diagonal, atol=1e-9)
+    np.testing.assert_allclose(fast.gradient, plain.gradient, atol=1e-9)
+
+
 @pytest.mark.parametrize("term", TERMS, ids=lambda term: term.name)
 def test_held_unknowns_have_no_columns(term):
     system = NormalEquations(STATE.num_frames, STATE.frame_size, STATE.layout(()))

@@ -8,6 +8,7 @@ import pytest
 from lifting.body.evidence import (
     DETECTOR_SHARE,
     LEAST_SIGMA,
+    error_memory,
     frames_per_measurement,
     noise_factor,
     observe,
@@ -123,3 +124,16 @@ def test_evidence_that_does_not_belong_together(keypoints, camera, message):
 def test_nothing_known():
     with pytest.raises(ValueError, match="without a single known joint"):
         observe(motion_of(np.full((5, 17, 3), np.nan)), None, None)
+
+
+def test_error_memory_tells_lasting_errors_from_those_of_one_frame():
+    rng = np.random.default_rng(5)
+    sigma = np.full((2000, 6), 0.02)
+    fresh, lasting = rng.normal(0, 0.02, (2000, 6, 3)), np.empty((2000, 6, 3))
+    lasting[0] = fresh[0]
+    for frame in range(1, 2000):
+        lasting[frame] = 0.9 * lasting[frame - 1] + np.sqrt(1 - 0.9**2) * fresh[frame]
+    assert error_memory(fresh, sigma, FPS) == pytest.approx(1.0, abs=0.1)
+    assert error_memory(lasting, sigma, FPS) == pytest.approx(1.9 / 0.1, rel=0.15)
+    assert error_memory(fresh[:5], sigma[:5], FPS) == np.inf
+    assert error_memory(np.full((50, 6, 3), np.nan), sigma[:50], FPS) == np.inf

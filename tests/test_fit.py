@@ -13,6 +13,7 @@ from small_body import small_body
 
 import lifting.body.problem as problem_module
 from lifting.body import load_body
+from lifting.body.evidence import observe
 from lifting.body.fit import fit_body, take_meshes
 from lifting.body.problem import FitConfig
 from lifting.cameras import Camera
@@ -378,7 +379,15 @@ def test_person(truth, noisy):
     motion, with_pixels, _ = noisy
     person = Person(1, truth.keypoints(noise=1.5), motion)
     assert fit_body(person, camera=CAMERA, contacts=False).motion == with_pixels.motion
-    assert fit_body(person, contacts=False).report["reprojection_px"] is None
+    assert fit_body(motion, contacts=False).report["reprojection_px"] is None
+
+
+def test_a_person_without_a_camera_is_seen_by_the_usual_one(truth):
+    keypoints = truth.keypoints(noise=1.5)
+    person = Person(1, keypoints, truth.motion(noise=0.02))
+    alone, usual = fit_body(person), Camera.from_focal(np.hypot(*keypoints.image_size), keypoints.image_size)
+    assert alone.motion == fit_body(person, camera=usual).motion
+    assert any("Focal length" in sentence and "assumed" in sentence for sentence in alone.report["warnings"])
 
 
 def test_take_with_somebody_who_cannot_be_fitted(truth, noisy, tmp_path):
@@ -473,3 +482,14 @@ def test_body_to_first_mesh_needs_no_torch():
             "print(shape == (1, body.num_vertices, 3), 'torch' in sys.modules, 'scipy.optimize' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.stderr == "" and done.stdout.split()[:2] == ["True", "False"], done.stderr
+
+
+def test_the_shape_is_held_the_more_the_longer_and_larger_errors_are(truth):
+    motion = truth.motion(noise=0.02)
+    seen = observe(motion, None, None)
+    seen = replace(seen, sigma=np.full_like(seen.sigma, 0.02))
+    problem = problem_module.Problem(truth.body, seen, None, None, None, FitConfig(shape=0.08))
+    assert problem.shape_share == pytest.approx(0.1)  # nothing known yet: 2 mm of 20
+    assert replace(problem, memory=1.0).shape_share == 1.0
+    assert replace(problem, seen=seen.rescaled(5.0, None), memory=25.0).shape_share == pytest.approx(0.08)
+    assert replace(problem, seen=seen.rescaled(0.01, None), memory=25.0).shape_share == 1.0

@@ -104,6 +104,22 @@ def test_augmented_rows_equal_separate_ones(columns):
         np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("columns", [np.arange(3, 7), np.array([1, 8, 4])], ids=["neighbours", "scattered"])
+def test_products_equal_the_rows_they_are_made_of(columns):
+    rng = np.random.default_rng(0)
+    fast, plain = (NormalEquations(4, SIZE, 2) for _ in range(2))
+    rows, residual = rng.normal(size=(4, 5, len(columns))), rng.normal(size=(4, 5))
+    whole = np.zeros((4, 5, SIZE))
+    whole[..., columns] = rows
+    plain.add_frames(whole, residual)
+    for frames in (slice(0, 3), slice(3, 4)):
+        transposed = np.swapaxes(rows[frames], 1, 2)
+        gradient = (transposed @ residual[frames, :, None])[..., 0]
+        fast.add_products(frames, transposed @ rows[frames], gradient, columns)
+    for got, expected in zip(fast.dense(), plain.dense(), strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-12)
+
+
 def test_cleared_system_solves_anew():
     rng = np.random.default_rng(0)
     system = NormalEquations(3, SIZE)
@@ -125,8 +141,11 @@ def test_many_columns_are_solved_like_few():
                 rng.normal(size=(3, 3, 3, 3)))
     assert factor.factorise(np.zeros(5 * SIZE))
     right = rng.normal(size=(5 * SIZE, 40))
-    few = np.concatenate([factor.solve_lower(right[:, i:i + 8]) for i in range(0, 40, 8)], axis=1)
+    few = np.concatenate([factor.solve_lower(right[:, i:i + 4]) for i in range(0, 40, 4)], axis=1)
+    kept = right.copy()
     np.testing.assert_allclose(factor.solve_lower(right), few, atol=1e-13)
+    np.testing.assert_array_equal(right, kept)
+    np.testing.assert_allclose(factor.solve_lower(right, overwrite=True), few, atol=1e-13)
 
 
 def test_unobserved_unknowns_stay_where_they_are():

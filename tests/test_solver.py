@@ -10,11 +10,13 @@ from small_clip import contact_terms, kinematics_of, small_clip
 
 from lifting.body.energy import State
 from lifting.body.prior_terms import FocalPrior, OffsetPrior, PosePriorTerm, StaturePrior
+from lifting.body.report import measure_uncertainty
 from lifting.body.smoothness import RotationSmoothness
 from lifting.body.solver import evaluate, linearise, solve, solve_chunked
 from lifting.body.windows import split
 from lifting.cameras import Camera
 from lifting.ground import Ground
+from lifting.motion import RADIUS_68
 
 CLIP = small_clip(frames=24)
 
@@ -159,6 +161,26 @@ def test_windows_give_the_whole_solution(frames, chunk, free):
     for name in ("rotations", "trajectory", "shape", "offsets", "log_focal"):
         np.testing.assert_allclose(getattr(cut.state, name), getattr(whole.state, name), atol=1e-8)
     np.testing.assert_allclose(cut.marginal_covariances(), whole.marginal_covariances(), rtol=1e-6, atol=1e-9)
+
+
+def test_uncertainty_window_by_window_is_that_of_the_covariances():
+    clip = small_clip(frames=40)
+    options = dict(body=clip.body, free=("shape",), max_iterations=3)
+    cut = solve_chunked(clip.terms(), clip.start, chunk=10, **options)
+    covered = [np.arange(40)[frames] for frames, covariances in cut.marginals() if len(covariances) <= 12]
+    np.testing.assert_array_equal(np.concatenate(covered[::-1]), np.arange(40))
+
+    kinematics, points = kinematics_of(clip.body, cut.state), clip.body.point_set("h36m17")
+    found = measure_uncertainty(cut, kinematics, points)
+    covariances = solve(clip.terms(), clip.start, **options).marginal_covariances()
+    for radii, some in ((found.joints, clip.body.point_set("joints")), (found.points, points)):
+        _, by_rotation, _ = some.jacobian(kinematics, cut.state.shape)
+        for frame, point in ((0, 3), (17, 0), (39, 16)):
+            jacobian = np.hstack([by_rotation[frame, point], some.total_weights[point] * np.eye(3)])
+            variance = np.trace(jacobian @ covariances[frame] @ jacobian.T) / 3
+            assert radii[frame, point] == pytest.approx(RADIUS_68 * variance**0.5, rel=1e-5)
+    widest = np.linalg.eigvalsh(covariances[25, 12:15, 12:15])[-1]
+    assert found.rotations[25, 4] == pytest.approx(widest**0.5, rel=1e-5)
 
 
 def test_windows_cover_the_clip_and_share_two_frames():

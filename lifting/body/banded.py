@@ -12,7 +12,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from scipy.linalg import blas, lapack
 
-_FEW_COLUMNS = 16  # up to which LAPACK's banded solver is as fast as one by blocks
+_FEW_COLUMNS = 4  # up to which LAPACK's solver, which reads the whole band for each, is as fast as one by blocks
+_FRAMES_AT_ONCE = 16  # whose part of the band stays in the processor's cache while it is filled
 
 
 class BandedCholesky:
@@ -34,16 +35,15 @@ class BandedCholesky:
         blocks' diagonals. The order matters: the diagonal blocks' upper halves, written as zeros, share their places
         with entries of the blocks below, which are written afterwards.
         """
-        self._flat[:] = 0.0
-        np.multiply(diagonal, np.triu(np.ones(diagonal.shape[1:])), out=self._view(0, self.num_frames))
-        for distance, blocks in ((1, first), (2, second)):
-            view = self._view(distance * self.frame_size, len(blocks))
-            if blocks.ndim == 3:
-                view[:] = blocks
-            else:
-                frame, row, column = view.strides
-                chain = 3 * (row + column)
-                as_strided(view, blocks.shape, (frame, chain, row, column))[:] = blocks
+        views, upper = self._columns_of_blocks(), np.triu(np.ones(diagonal.shape[1:]))
+        per_frame = self.frame_size * (self.width + 1)
+        for start in range(0, self.num_frames, _FRAMES_AT_ONCE):
+            frames = slice(start, start + _FRAMES_AT_ONCE)
+            self._flat[start * per_frame : frames.stop * per_frame] = 0.0
+            np.multiply(diagonal[frames], upper, out=views[0][frames])
+            for view, blocks in ((views[1][frames], first[frames]), (views[2][frames], second[frames])):
+                target = view if blocks.ndim == 3 else chains_of(view)
+                target[:] = blocks
 
     def _view(self, offset: int, count: int) -> np.ndarray:
         """Return the writable view (count, D, D) [frame, column, row] of blocks `offset` rows below the diagonal."""
@@ -59,39 +59,36 @@ class BandedCholesky:
             self.band[:] = factor
         return info == 0
 
-    def solve_lower(self, right: np.ndarray) -> np.ndarray:
-        """Return L^-1 `right` for right (size, n)."""
+    def solve_lower(self, right: np.ndarray, overwrite: bool = False) -> np.ndarray:
+        """Return L^-1 `right` for right (size, n); with `overwrite` it may be written over `right`."""
         if right.shape[1] > _FEW_COLUMNS:
-            return self._solve_lower_blocks(right)
+            return self._solve_lower_blocks(np.ascontiguousarray(right) if overwrite else right.copy())
         return lapack.dtbtrs(self.band, np.asfortranarray(right), uplo="L", trans="N")[0]
 
-    def _solve_lower_blocks(self, right: np.ndarray) -> np.ndarray:
-        """Return L^-1 `right` frame by frame: for many columns faster than LAPACK's loop over columns."""
-        result, size = np.array(right, order="C"), self.frame_size
-        diagonal, before = self._view(0, self.num_frames), np.empty((size, 2 * size))
-        for index in range(self.num_frames):
-            start = index * size
-            part = result[start : start + size]
-            if index:
-                self._left_of(index, before)
-                first = max(start - 2 * size, 0)
-                part -= before[:, 2 * size - (start - first) :] @ result[first:start]
+    def _solve_lower_blocks(self, result: np.ndarray) -> np.ndarray:
+        """Replace `result` (size, n) by L^-1 of it, frame by frame: for many columns faster than LAPACK's loop."""
+        diagonal, near, far = self._columns_of_blocks()
+        parts, passed = result.reshape(self.num_frames, self.frame_size, -1), np.empty((self.frame_size,) * 2)
+        for index, part in enumerate(parts):
+            if index > 0:
+                part -= near[index - 1].T @ parts[index - 1]
+            if index > 1:
+                part -= np.multiply(far[index - 2], self._inside, out=passed).T @ parts[index - 2]
             part[:] = blas.dtrsm(1.0, diagonal[index].T, part.T, side=1, lower=1, trans_a=1, overwrite_b=1).T
         return result
 
-    def _left_of(self, index: int, blocks: np.ndarray) -> None:
-        """Write [L_t,t-2 | L_t,t-1] of frame t = `index` into `blocks` (D, 2 D); the first is left alone for t = 1."""
-        size = self.frame_size
-        blocks[:, size:] = self._view(size, self.num_frames - 1)[index - 1].T
-        if index > 1:
-            far = self._view(2 * size, self.num_frames - 2)[index - 2].T
-            np.multiply(far, self._inside, out=blocks[:, :size])
+    def _columns_of_blocks(self) -> tuple[np.ndarray, ...]:
+        """Return views [frame t, column, row] of L's blocks (t, t), (t + 1, t) and (t + 2, t).
+
+        Above the diagonal of the first lie other numbers, and in the last, where it leaves the band: see `_inside`.
+        """
+        return tuple(self._view(distance * self.frame_size, self.num_frames - distance) for distance in range(3))
 
     @cached_property
     def _inside(self) -> np.ndarray:
-        """(D, D) which entries of a block two frames below the diagonal the band holds: beyond it lie others."""
+        """(D, D) [column, row] which entries of a block two frames below the diagonal the band holds."""
         place = np.arange(self.frame_size)
-        return 2 * self.frame_size + place[:, None] - place <= self.width
+        return 2 * self.frame_size + place - place[:, None] <= self.width
 
     def add_start(self, matrix: np.ndarray) -> None:
         """Add `matrix` (2 D, 2 D) to the blocks of the first two frames of A, after `fill`."""
@@ -123,21 +120,30 @@ class BandedCholesky:
         """
         size, columns = self.frame_size, 2 * self.frame_size
         count = self.num_frames if after is None else self.num_frames - 2
-        known = np.zeros((columns, columns + spread.shape[1])) if after is None else after
-        result, left, below = np.empty((count, size, size)), np.empty((size, columns)), np.zeros((columns, size))
-        diagonal = self._view(0, self.num_frames)
+        known = np.zeros((columns, columns + spread.shape[1])) if after is None else after.copy()
+        result, below = np.empty((count, size, size)), np.zeros((size, columns))  # below: W^T
+        diagonal, near, far = self._columns_of_blocks()
         for index in range(count - 1, -1, -1):
+            if index + 1 < self.num_frames:
+                below[:, :size] = near[index]
+            if index + 2 < self.num_frames:
+                np.multiply(far[index], self._inside, out=below[:, size:])
             inverse = np.tril(lapack.dtrtri(diagonal[index].T, lower=1)[0])
-            for distance in range(1, min(2, self.num_frames - 1 - index) + 1):
-                self._left_of(index + distance, left)
-                below[(distance - 1) * size : distance * size] = left[:, (2 - distance) * size : (3 - distance) * size]
-            passed = below @ inverse
-            moved = passed.T @ known
-            block = inverse.T @ inverse + moved[:, :columns] @ passed
+            passed = inverse.T @ below
+            moved = passed @ known
+            block = inverse.T @ inverse + moved[:, :columns] @ passed.T
             block = 0.5 * (block + block.T)  # asymmetry would grow from frame to frame
             effect = inverse.T @ spread[index * size : (index + 1) * size] - moved[:, columns:]
             result[index] = block + effect @ effect.T
-            upper = np.concatenate([block, -moved[:, :size], effect], axis=1)
-            lower = np.concatenate([-moved[:, :size].T, known[:size, :size], known[:size, columns:]], axis=1)
-            known = np.concatenate([upper, lower])
+            known[size:, size:columns], known[size:, columns:] = known[:size, :size], known[:size, columns:]
+            known[:size, :size], known[:size, columns:] = block, effect
+            known[:size, size:columns] = -moved[:, :size]
+            known[size:, :size] = known[:size, size:columns].T
         return result, known
+
+
+def chains_of(blocks: np.ndarray) -> np.ndarray:
+    """Return the writable view (T, D / 3, 3, 3) of the 3x3 blocks on the diagonals of blocks (T, D, D)."""
+    frame, row, column = blocks.strides
+    chains = blocks.shape[1] // 3
+    return as_strided(blocks, (len(blocks), chains, 3, 3), (frame, 3 * (row + column), row, column))

@@ -70,7 +70,7 @@ def fit_capsules(body: BodyModel, shape: np.ndarray | None = None) -> Capsules:
     """
     shape = np.zeros(body.num_shape) if shape is None else np.asarray(shape, dtype=np.float64)
     joints, vertices = body.rest_joints(shape), body.rest_vertices(shape)
-    owner = np.asarray(body.skin_weights.argmax(axis=1)).ravel()
+    owner = body.skin_weights.toarray().argmax(axis=1)  # scipy's own loops over the rows
     fitted = [capsule for bone in range(body.num_joints)
               for capsule in _fit_bone(bone, body.parents, joints, vertices[owner == bone])]
     if not fitted:

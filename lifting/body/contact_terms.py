@@ -43,10 +43,9 @@ class ContactPoints:
     def jacobian(self, state: State, kinematics: Kinematics) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Points (T, F, 3), derivatives (T, F, 3, D) by a frame's unknowns and (T, F, 3, S) by the shape."""
         if self._last is None or self._last[0] is not kinematics:
-            points, by_rotation, by_shape = self.points.jacobian(kinematics, state.shape)
-            by_trajectory = self.points.total_weights[:, None, None] * np.eye(3)
-            by_trajectory = np.broadcast_to(by_trajectory, (*points.shape, 3))
-            self._last = kinematics, (points, np.concatenate([by_rotation, by_trajectory], axis=-1), by_shape)
+            points, rows = self.points.rows(kinematics, state.shape)
+            size = state.frame_size
+            self._last = kinematics, (points, rows[..., :size], rows[..., size:])
         return self._last[1]
 
 

@@ -142,16 +142,29 @@ def noise_factor(residuals: np.ndarray, sigma: np.ndarray, fps: float) -> float:
     square root of (1 + r) / (1 - r), r being the correlation of successive residuals: an autoregressive error of first
     order carries so much less information per frame (Bayley and Hammersley, 1946).
     """
+    ratio, deviation = _in_deviations(residuals, sigma)
+    if len(residuals) < FEW_FRAMES and deviation is not None:
+        deviation = max(deviation, 1.0)
+    return 1.0 if deviation is None else deviation * np.sqrt(frames_per_measurement(ratio, deviation, fps))
+
+
+def error_memory(residuals: np.ndarray, sigma: np.ndarray, fps: float) -> float:
+    """How many frames of a fit's residuals count as one measurement; arguments as of `noise_factor`.
+
+    1 for errors that change from frame to frame, some tens for those of lifts. Few frames do not tell: infinite.
+    """
+    ratio, deviation = _in_deviations(residuals, sigma)
+    if deviation is None or len(residuals) < FEW_FRAMES:
+        return np.inf
+    return frames_per_measurement(ratio, deviation, fps)
+
+
+def _in_deviations(residuals: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray, float | None]:
+    """Residuals over sigma, NaN where missing, and their robust deviation, None when all are missing."""
     ratio = residuals / sigma[..., None]
     ratio = np.where(np.isfinite(ratio), ratio, np.nan)
-    size = np.abs(ratio)
-    known = np.isfinite(size)
-    if not known.any():
-        return 1.0
-    deviation = float(np.median(size[known])) / MEDIAN_OF_NORMAL
-    if len(residuals) < FEW_FRAMES:
-        deviation = max(deviation, 1.0)
-    return deviation * np.sqrt(frames_per_measurement(ratio, deviation, fps))
+    size = np.abs(ratio[np.isfinite(ratio)])
+    return ratio, float(np.median(size)) / MEDIAN_OF_NORMAL if len(size) else None
 
 
 def frames_per_measurement(ratio: np.ndarray, deviation: float, fps: float) -> float:

@@ -27,7 +27,7 @@ from lifting.body.model import BodyModel
 from lifting.body.priors import PosePrior, load_priors
 from lifting.body.problem import FitConfig, Problem
 from lifting.body.report import BodyFit, describe_fit
-from lifting.cameras import Camera
+from lifting.cameras import Camera, estimate_focal
 from lifting.cleaning import clean
 from lifting.keypoints import Keypoints2D
 from lifting.motion import Motion, Person, Take
@@ -55,8 +55,9 @@ def fit_body(
     """Fits a body to a motion and the 2D points behind it.
 
     Args:
-        source: a `Motion` of any layout that the body knows; a `Person`, whose keypoints count when there is a
-            `camera`; or a `Take`, of which everybody with a motion is fitted with the take's own camera.
+        source: a `Motion` of any layout that the body knows; a `Person`, whose keypoints count, too (without `camera`,
+            of a motion in camera axes, a focal length is assumed and said among the report's warnings); or a `Take`, of
+            which everybody with a motion is fitted with the take's own camera.
         keypoints, camera: 2D evidence for a `Motion`, in the frames of the motion. In a world frame the camera's
             rotation and translation lead from there to it.
         body: name of an embedded body, path of a body file, or a model.
@@ -85,18 +86,32 @@ def fit_body(
     model, config = load_body(body), config or FitConfig()
     if isinstance(source, Take):
         return _fit_take(source, model, height, contacts, mode, prior, config, progress)
+    assumed: list[str] = []
     if isinstance(source, Person):
-        if source.motion is None:
-            raise ValueError(f"person {source.id} has no motion, expected one; lift the person first.")
-        keypoints = source.keypoints if keypoints is None and camera is not None else keypoints
-        source = source.motion
+        source, keypoints, camera, assumed = _evidence_of(source, keypoints, camera)
     if not isinstance(source, Motion):
         raise ValueError(f"got a {type(source).__name__}, expected a Motion, a Person or a Take.")
     if mode == "smplify":
         from lifting.body.smplify_fit import fit_smplify
 
-        return fit_smplify(source, keypoints, camera, model, prior, progress)
-    return fit_motion(source, keypoints, camera, model, height, contacts, prior, config)
+        fit = fit_smplify(source, keypoints, camera, model, prior, progress)
+    else:
+        fit = fit_motion(source, keypoints, camera, model, height, contacts, prior, config)
+    return replace(fit, report={**fit.report, "warnings": [*fit.report["warnings"], *assumed]})
+
+
+def _evidence_of(
+    person: Person, keypoints: Keypoints2D | None, camera: Camera | None
+) -> tuple[Motion, Keypoints2D | None, Camera | None, list[str]]:
+    """Motion, keypoints and camera of a person, and what was assumed of the camera if nobody knows it."""
+    if person.motion is None:
+        raise ValueError(f"person {person.id} has no motion, expected one; lift the person first.")
+    if keypoints is None:
+        keypoints = person.keypoints
+    if camera is not None or person.motion.frame != "camera":
+        return person.motion, None if camera is None else keypoints, camera, []
+    focal, sentence = estimate_focal(keypoints.image_size)
+    return person.motion, keypoints, Camera.from_focal(focal, keypoints.image_size), [sentence]
 
 
 def _fit_take(take, model, height, contacts, mode, prior, config, progress) -> Take:
@@ -156,7 +171,8 @@ def fit_motion(
         # The shape is held: a smaller body would slip less.
         terms = problem.terms() + problem.contact_terms(standing)
         free = solution.free
-        solution = replace(problem.solve(solution.state, terms, config.narrow, free=()), free=free)  # held, not known
+        held = problem.solve(solution.state, terms, config.narrow, (), config.standing_iterations)
+        solution = replace(held, free=free)  # held is not known
     return describe_fit(motion, problem, solution, standing, time.perf_counter() - began)
 
 

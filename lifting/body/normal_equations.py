@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from lifting.body.banded import BandedCholesky
+from lifting.body.banded import BandedCholesky, chains_of
 
 _FLOOR = 1e-9  # least diagonal that damping scales with: unknowns that nothing observes stay where they are
 
@@ -142,9 +142,22 @@ class NormalEquations:
         if len(columns):
             which = slice(None) if len(columns) == self.num_globals else columns
             self.border[frames, :, which] += product[..., size:-1]
-            own = shared[:, :-1].T @ shared
+            own = (shared.T @ shared)[:-1]  # numpy sees the symmetry: half the work
             self.corner[np.ix_(columns, columns)] += own[:, :-1]
             self.global_gradient[columns] += own[:, -1]
+
+    def add_products(self, frames: slice, product: np.ndarray, gradient: np.ndarray, columns: np.ndarray) -> None:
+        """Add what rows of some consecutive frames would: their J^T J (T', d, d) and J^T r (T', d).
+
+        columns (d,): which of a frame's unknowns the rows touch, each once.
+        """
+        if np.all(np.diff(columns) == 1):
+            which = slice(columns[0], columns[-1] + 1)
+            self.diagonal[frames, which, which] += product
+        else:
+            which = columns
+            self.diagonal[frames, columns[:, None], columns] += product
+        self.gradient[frames, which] += gradient
 
     def _add_rows(self, jacobians, residual, global_jacobian) -> None:
         """Add rows that touch consecutive frames by the given (jacobian, columns), one for each frame."""
@@ -169,7 +182,7 @@ class NormalEquations:
         coupling = self._couplings[distance]
         if coupling.ndim == 4:
             whole = np.zeros((len(coupling), self.frame_size, self.frame_size))
-            _chains_of(whole)[...] += coupling
+            chains_of(whole)[...] += coupling
             self._couplings[distance], self._factor = whole, None
         return self._couplings[distance]
 
@@ -186,10 +199,10 @@ class NormalEquations:
             frames = slice(shift, shift + span)
             gradient = self.gradient.reshape(self.num_frames, -1, 3)
             gradient[frames, chains] += _transposed_product(jacobian, residual[..., None])[..., 0]
-            _chains_of(self.diagonal)[frames, chains] += _transposed_product(jacobian, jacobian)
+            chains_of(self.diagonal)[frames, chains] += _transposed_product(jacobian, jacobian)
             for distance, later in enumerate(jacobians[shift + 1:], start=1):
                 coupling = self._couplings[distance]
-                target = coupling if coupling.ndim == 4 else _chains_of(coupling)
+                target = coupling if coupling.ndim == 4 else chains_of(coupling)
                 target[frames, chains] += _transposed_product(jacobian, later)
 
     def add_globals(self, jacobian, residual) -> None:
@@ -245,7 +258,7 @@ class NormalEquations:
             increase[-2:] = np.maximum(raw[-2:], _FLOOR)  # taken off again: it only keeps the factor real
         if not self._factor.factorise(increase.reshape(-1)):
             raise np.linalg.LinAlgError("The normal equations are not positive definite; damp them more.")
-        reduced = self._factor.solve_lower(right)
+        reduced = self._factor.solve_lower(right, overwrite=True)
         return reduced, None if closed else self._left_over(reduced, increase[-2:], raw[-2:])
 
     def _left_over(self, reduced: np.ndarray, increase: np.ndarray, raw: np.ndarray) -> Carried:
@@ -318,14 +331,6 @@ def solve_shared(product: np.ndarray, corner: np.ndarray, gradient: np.ndarray, 
         return np.zeros(0)
     factor = cho_factor(shared_matrix(product, corner, damping), lower=True)
     return -cho_solve(factor, gradient - product[:-1, -1])
-
-
-def _chains_of(blocks: np.ndarray) -> np.ndarray:
-    """Return the writable view (T, D / 3, 3, 3) of the 3x3 blocks on the diagonals of blocks (T, D, D)."""
-    frame, row, column = blocks.strides
-    chains = blocks.shape[1] // 3
-    shape, strides = (len(blocks), chains, 3, 3), (frame, 3 * (row + column), row, column)
-    return np.lib.stride_tricks.as_strided(blocks, shape, strides)
 
 
 def _transposed_product(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -75,7 +75,7 @@ class _PointTerm:
         """Add the rows to `system` and return the cost."""
         points, cost = self._points(state), 0.0
         for frames, part in frame_blocks(kinematics):
-            positions, by_state = self._position_rows(points, part, state, system)
+            positions, by_state = points.rows(part, state.shape, bool(system.layout.num_shape))
             residual, by_position, by_focal = self._observed(positions, frames, state)
             inverse = self.inverse_sigma[frames]
             square = np.einsum("tji,tji,tj,tj->tj", residual, residual, inverse, inverse)
@@ -112,20 +112,8 @@ class _PointTerm:
         """Return the points with the state's offsets added, each in the axes of its anchor bone."""
         if self.offset_rows is None or not len(state.offsets):
             return self.points
-        moved, shifted = self.points.offsets.copy(), self.offset_rows >= 0
-        moved[shifted, self.points.anchor_bones[shifted]] += state.offsets[self.offset_rows[shifted]]
-        return replace(self.points, offsets=moved)
-
-    def _position_rows(self, points: PointSet, kinematics: Kinematics, state: State, system: NormalEquations):
-        """Return the points (T, J, 3) and their derivatives (T, J, 3, D + S) by the frame and, if free, the shape."""
-        size, num_shape = system.frame_size, system.layout.num_shape
-        positions, by_rotation, by_shape = points.jacobian(kinematics, state.shape)
-        rows = np.empty((*positions.shape, size + num_shape))
-        rows[..., : size - 3] = by_rotation
-        rows[..., size - 3 : size] = points.total_weights[:, None, None] * np.eye(3)
-        if num_shape:
-            rows[..., size:] = by_shape
-        return positions, rows
+        shifted = (self.offset_rows >= 0)[:, None]
+        return self.points.shifted(np.where(shifted, state.offsets[self.offset_rows], 0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +181,4 @@ def frame_blocks(kinematics: Kinematics) -> Iterator[tuple[slice, Kinematics]]:
     total = len(kinematics.joints)
     for start in range(0, total, _FRAMES_AT_ONCE):
         frames = slice(start, min(start + _FRAMES_AT_ONCE, total))
-        yield frames, Kinematics(rotations=kinematics.rotations[frames], joints=kinematics.joints[frames],
-                                 global_rotations=kinematics.global_rotations[frames],
-                                 rest_joints=kinematics.rest_joints)
+        yield frames, kinematics.sliced(frames)

@@ -16,7 +16,7 @@ joint i by G_i w_i, so
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from scipy import sparse
 if TYPE_CHECKING:
     from lifting.body.model import BodyModel
 
+_KEPT_WHEN_SHIFTED = ("anchor_bones", "total_weights", "ancestors", "_moves", "_pairs", "_placement", "_shape_forms")
 _FRAMES_AT_ONCE = 8  # the working arrays of so many frames stay in the processor's cache
 
 
@@ -48,6 +49,10 @@ class Kinematics:
     def __len__(self) -> int:
         """T."""
         return len(self.joints)
+
+    def sliced(self, frames: slice) -> Kinematics:
+        """The bones of some frames."""
+        return Kinematics(self.rotations[frames], self.global_rotations[frames], self.joints[frames], self.rest_joints)
 
     @property
     def trajectory(self) -> np.ndarray:
@@ -129,6 +134,17 @@ class PointSet:
         return PointSet(tuple(self.names[i] for i in chosen), self.parents, self.weights[chosen],
                         self.offsets[chosen], self.offset_directions[chosen], **pose)
 
+    def shifted(self, shifts: np.ndarray) -> PointSet:
+        """The points with (J, 3) metres added to each in the axes of its anchor bone."""
+        each = np.arange(self.num_points)
+        offsets = self.offsets.copy()
+        offsets[each, self.anchor_bones] += shifts
+        result = replace(self, offsets=offsets)
+        if self._moves[each, self.anchor_bones][shifts.any(axis=1)].all():  # what moves what stays the same
+            for name in _KEPT_WHEN_SHIFTED:
+                vars(result)[name] = getattr(self, name)
+        return result
+
     # ---- values
 
     def shaped_offsets(self, shape: np.ndarray) -> np.ndarray:
@@ -174,14 +190,19 @@ class PointSet:
 
     @cached_property
     def _placement(self) -> np.ndarray:
-        """(J * 3 * 3K,) where each entry of a frame's Jacobian comes from: (axis, component, pair), or the zero."""
+        """(J, 3, 3K + 3 + S) where each entry of a frame's `rows` comes from in what `_write_parts` writes."""
         points, joints = self._pairs
-        count, bones = len(points), len(self.parents)
-        place = np.full((self.num_points, 3, bones, 3), 9 * count)
+        count, bones, size = len(points), len(self.parents), self.offset_directions.shape[-1]
+        place = np.full((self.num_points, 3, 3 * bones + 3 + size), 9 * count)  # the zero
         component, axis = np.indices((3, 3))
-        place[points[:, None, None], component, joints[:, None, None], axis] = (
+        place[points[:, None, None], component, 3 * joints[:, None, None] + axis] = (
             np.arange(count)[:, None, None] + count * (3 * component + axis))
-        return place.ravel()
+        point, start = np.arange(self.num_points), 9 * count + 1
+        place[:, range(3), range(3 * bones, 3 * bones + 3)] = start + point[:, None]
+        start += self.num_points
+        by_shape = np.arange(start, start + 3 * self.num_points * size).reshape(3, self.num_points, size)
+        place[..., 3 * bones + 3 :] = by_shape.swapaxes(0, 1)
+        return place
 
     def jacobian(self, kinematics: Kinematics, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The points and their derivatives; shape: (S,).
@@ -190,12 +211,34 @@ class PointSet:
         w_k of ``R_k <- R_k exp([w_k]x)``, joint after joint; d_shape (T, J, 3, S). The derivative with respect to the
         trajectory is `total_weights` times the identity.
         """
-        points = self.evaluate(kinematics, shape)
-        arms = self._arms(kinematics, shape)
-        d_rotation = self._turned(kinematics, arms)
+        points, rows = self.rows(kinematics, shape)
+        turned = 3 * len(self.parents)
+        return points, np.ascontiguousarray(rows[..., :turned]), np.ascontiguousarray(rows[..., turned + 3 :])
+
+    def rows(self, kinematics: Kinematics, shape: np.ndarray, by_shape: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """The points (T, J, 3) and all their derivatives side by side (T, J, 3, 3K + 3 + S), as a solver wants them.
+
+        The columns are `jacobian`'s d_rotation, then by the trajectory, then by the shape; the last only if `by_shape`.
+        """
+        points, arms = self.evaluate(kinematics, shape), self._arms(kinematics, shape)
+        frames, bones = len(kinematics), len(self.parents)
+        place = self._placement if by_shape else self._placement[..., : 3 * bones + 3]
+        rows = np.empty((frames, place.size))
+        parts = np.zeros((min(frames, _FRAMES_AT_ONCE), self._count_parts(by_shape)))
+        for start in range(0, frames, _FRAMES_AT_ONCE):
+            block = slice(start, min(start + _FRAMES_AT_ONCE, frames))
+            part = parts[: block.stop - start]
+            self._write_parts(part, kinematics, arms, block)
+            np.take(part, place.reshape(-1), axis=1, out=rows[block], mode="clip")
+        rows = rows.reshape(frames, *place.shape)
         if self.pose_directions is not None:
-            self._add_pose_derivative(kinematics, d_rotation)
-        return points, d_rotation, self._shape_derivative(kinematics)
+            self._add_pose_derivative(kinematics, rows)
+        return points, rows
+
+    def _count_parts(self, by_shape: bool) -> int:
+        """How many numbers `_write_parts` writes for a frame."""
+        shape_parts = 3 * self.num_points * self.offset_directions.shape[-1]
+        return 9 * len(self._pairs[0]) + 1 + self.num_points + by_shape * shape_parts
 
     def _arms(self, kinematics: Kinematics, shape: np.ndarray) -> np.ndarray:
         """(T, 3, P) metres: q_ji of every pair."""
@@ -207,41 +250,41 @@ class PointSet:
             arms += _stacked_product(self._pose_parts(kinematics), below)
         return arms
 
-    def _turned(self, kinematics: Kinematics, arms: np.ndarray) -> np.ndarray:
-        """(T, J, 3, 3K): the axes of each joint times its arms (cross products), put where they belong."""
-        joints = self._pairs[1]
-        frames, count = len(kinematics), len(joints)
-        result = np.empty((frames, len(self._placement)))
-        work = np.zeros((min(frames, _FRAMES_AT_ONCE), 9 * count + 1))
-        for start in range(0, frames, _FRAMES_AT_ONCE):
-            arm = arms[start : start + _FRAMES_AT_ONCE, :, None]
-            axes = np.take(kinematics.axes[start : start + _FRAMES_AT_ONCE], joints, axis=-1)
-            block = work[: len(arm)]
-            cross = block[:, :-1].reshape(len(arm), 3, 3, count)
-            for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-                np.multiply(axes[:, b], arm[:, c], out=cross[:, a])
-                cross[:, a] -= axes[:, c] * arm[:, b]
-            np.take(block, self._placement, axis=1, out=result[start : start + len(arm)], mode="clip")
-        return result.reshape(frames, self.num_points, 3, 3 * len(self.parents))
+    def _write_parts(self, parts: np.ndarray, kinematics: Kinematics, arms: np.ndarray, block: slice) -> None:
+        """Write what the `rows` of some frames consist of into `parts` (T', N), one after the other.
 
-    def _shape_derivative(self, kinematics: Kinematics) -> np.ndarray:
-        """(T, J, 3, S)."""
+        They are the axes of each joint times its arms, (component, axis, pair) of the cross products; a zero; the total
+        weights; and, if there is room for them, the derivatives by the shape, (component, point, coefficient).
+        """
+        joints, arm = self._pairs[1], arms[block, :, None]
+        count, start = len(joints), 9 * len(joints) + 1
+        axes = np.take(kinematics.axes[block], joints, axis=-1)
+        cross = parts[:, : 9 * count].reshape(len(parts), 3, 3, count)
+        for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+            np.multiply(axes[:, b], arm[:, c], out=cross[:, a])
+            cross[:, a] -= axes[:, c] * arm[:, b]
+        parts[:, start : start + self.num_points] = self.total_weights
+        start += self.num_points
+        if start < parts.shape[1]:
+            parts[:, start:] = _stacked_product(kinematics.columns[block], self._shape_forms).reshape(len(parts), -1)
+
+    @cached_property
+    def _shape_forms(self) -> np.ndarray:
+        """(3K, J S) what the global rotations are multiplied by for the derivatives by the shape."""
         points, bones, _, size = self.offset_directions.shape
-        forms = self.offset_directions.transpose(1, 2, 0, 3).reshape(3 * bones, points * size)
-        derivative = _stacked_product(kinematics.columns, forms)
-        return np.ascontiguousarray(derivative.reshape(len(kinematics), 3, points, size).swapaxes(1, 2))
+        return self.offset_directions.transpose(1, 2, 0, 3).reshape(3 * bones, points * size)
 
-    def _add_pose_derivative(self, kinematics: Kinematics, d_rotation: np.ndarray) -> None:
+    def _add_pose_derivative(self, kinematics: Kinematics, rows: np.ndarray) -> None:
         """Add how the pose blendshapes themselves change: their features R_k - I change by ``R_k [w_k]x``."""
         frames, bones = len(kinematics), len(self.parents)
         changes = np.ascontiguousarray(_feature_changes(kinematics.rotations[:, 1:]).swapaxes(-1, -2))
         by_feature = self._by_feature(kinematics)
-        target = d_rotation.reshape(frames, self.num_points, 3, bones, 3)[:, :, :, 1:]
         for start in range(0, frames, _FRAMES_AT_ONCE):
             part = slice(start, start + _FRAMES_AT_ONCE)
             given = np.ascontiguousarray(by_feature[:, part].transpose(1, 3, 0, 2, 4))  # (t, K - 1, J, 3, 9)
             moved = given.reshape(*given.shape[:2], 3 * self.num_points, 9) @ changes[part]
-            target[part] += moved.reshape(*given.shape[:-1], 3).transpose(0, 2, 3, 1, 4)
+            moved = moved.reshape(*given.shape[:-1], 3).transpose(0, 2, 3, 1, 4)
+            rows[part, ..., 3 : 3 * bones] += moved.reshape(*moved.shape[:3], -1)
 
     def _by_feature(self, kinematics: Kinematics) -> np.ndarray:
         """(J, T, 3, K - 1, 9) metres: derivative of the points with respect to `Kinematics.pose_features`."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lifting.body.energy import FixedTerm, State
 from lifting.body.normal_equations import NormalEquations
-from lifting.body.so3 import twist_angle
+from lifting.body.priors import PosePrior
+from lifting.body.so3 import inverse_right_jacobian, twist_angle
 
 if TYPE_CHECKING:
     from lifting.body.model import BodyModel
+
+_FRAMES_AT_ONCE = 32  # matrices of the pose prior that are held at once: they stay in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +41,40 @@ class PosePriorTerm(FixedTerm):
 
     def add_to(self, system: NormalEquations, state: State, kinematics) -> float:
         """Add the rows to `system` and return the cost."""
+        if isinstance(self.prior, PosePrior):
+            return self._add_products(system, state.rotations)
         residual, jacobian = self.prior.linearise(state.rotations)
         root = np.sqrt(self.weight)
         jacobian *= root
         system.add_frames(jacobian, root * residual, columns=slice(0, system.frame_size - 3))
         return float(0.5 * self.weight * np.vdot(residual, residual))
+
+    def _add_products(self, system: NormalEquations, rotations: np.ndarray) -> float:
+        """Do what the rows would, without making them: of W S, S being a 3x3 block to a joint, it is S^T (W^T W) S."""
+        prior = self.prior
+        features = prior.features(rotations)
+        best, residual, costs = prior.choose(features)
+        slopes = self.weight**0.5 * prior.after @ np.swapaxes(inverse_right_jacobian(features), -1, -2)  # S^T
+        columns = (3 * prior.columns[:, None] + np.arange(3)).ravel()
+        for start in range(0, len(residual), _FRAMES_AT_ONCE):
+            frames = slice(start, start + _FRAMES_AT_ONCE)
+            turned, component = slopes[frames], 0 if len(prior.means) == 1 else best[frames]
+            pull = residual[frames, None] @ (self.weight**0.5 * prior.whiteners[component])
+            half = _times_blocks(turned, self._precisions[component])
+            system.add_products(frames, _times_blocks(turned, np.swapaxes(half, -1, -2)),
+                                _times_blocks(turned, np.swapaxes(pull, -1, -2))[..., 0], columns)  # fmt: skip
+        return self.weight * float(costs.sum())
+
+    @cached_property
+    def _precisions(self) -> np.ndarray:
+        """W^T W of each component, (M, 3 J, 3 J)."""
+        return np.swapaxes(self.prior.whiteners, 1, 2) @ self.prior.whiteners
+
+
+def _times_blocks(blocks: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return (T, 3 J, n): block-diagonal matrices of 3x3 blocks (T, J, 3, 3) times one matrix ([T,] 3 J, n)."""
+    product = blocks @ matrix.reshape(*matrix.shape[:-2], -1, 3, matrix.shape[-1])
+    return product.reshape(len(blocks), -1, matrix.shape[-1])
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from lifting.body.contact_terms import (
     standing_clearances,
 )
 from lifting.body.energy import State
-from lifting.body.evidence import MEDIAN_OF_NORMAL, Observations, noise_factor
+from lifting.body.evidence import MEDIAN_OF_NORMAL, Observations, error_memory, noise_factor
 from lifting.body.initial import initial_state
 from lifting.body.limits import JointLimits
 from lifting.body.model import BodyModel
@@ -41,6 +41,8 @@ OVERFIT = 1.5  # errors of 2D points over their residuals: a body has about two 
 LEAST_STATURE, MOST_STATURE = 0.3, 3.0  # metres
 MOST_FOOT_SIGMA = 0.03  # metres on each axis: the fit has smoothed what is worse
 PENETRATION_SIGMA = 0.003  # metres
+SMALL_ERROR = 0.002  # metres: bones are told from joints that err by no more, however long they do
+MOST_SLIP = 10.0  # deviations of `NoSlip`: lifted feet slide in depth at up to half a metre a second, and yet stand
 FLOOR_SIGMA = 0.015  # metres: unevenness of a floor and of soles
 CONTACT_SECONDS = 0.5  # of standing that count as one measurement of the floor
 DOUBTFUL_FLOOR = 8.0  # degrees of doubt about the direction of gravity
@@ -57,11 +59,12 @@ class FitConfig:
     m/s^2; heavy_tails: scale of their Student's t, in deviations, None for Gaussian. pose_memory: seconds that a pose
     lasts, so that the prior of a clip counts once per pose and not once per frame. offset: metres between a detector's
     point and the body's, as a first guess. focal: relative deviation of the camera's focal length, which is then found,
-    too; None keeps it. shape: share of the deviation among people that the prior of the shape has, since what all
-    frames err by alike would else make odd bodies. height, measured_height: metres, of a stature that is given, and of
-    the one that the bones of the motion tell. robust: scale of Geman-McClure's cost of the evidence, in deviations;
-    wide, narrow: what it is multiplied by, in turn, in the first solve and in the later ones. iterations: most steps
-    of a solve. tolerance: relative fall of the cost at which it ends. chunk: frames of a window, for clips that are
+    too; None keeps it. shape: least share of the deviation among people that the prior of the shape has, since what all
+    frames err by alike would else make odd bodies; errors that change from frame to frame give it more. height,
+    measured_height: metres, of a stature that is given, and of the one that the bones of the motion tell. robust: scale
+    of Geman-McClure's cost of the evidence, in deviations; wide, narrow: what it is multiplied by, in turn, in the
+    first solve and in the later ones. iterations, standing_iterations: most steps of a solve, without and with feet
+    that stand. tolerance: relative fall of the cost at which it ends. chunk: frames of a window, for clips that are
     longer.
     """
 
@@ -72,13 +75,14 @@ class FitConfig:
     pose_memory: float = 1.0
     offset: float = 0.008
     focal: float | None = None
-    shape: float = 0.15
+    shape: float = 0.08
     height: float = 0.005
     measured_height: float = 0.02
     robust: float = 3.0
     wide: tuple[float, ...] = (5.0,)
     narrow: tuple[float, ...] = (1.0,)
     iterations: int = 6
+    standing_iterations: int = 12
     tolerance: float = 1e-3
     chunk: int = 2000
 
@@ -128,6 +132,7 @@ class Problem:
     offset_sigma: float | None = None
     first_guess: Observations | None = None
     measured: float | None = None
+    memory: float = np.inf
 
     def start(self) -> State:
         """The closed-form start."""
@@ -152,7 +157,7 @@ class Problem:
         seen, config, fps = self.seen, self.config, self.seen.fps
         terms = [
             self.joint_term(),
-            ShapePrior(config.shape * self.body.shape_sigma),
+            ShapePrior(self.shape_share * self.body.shape_sigma),
             RotationSmoothness(fps, self._agility(), config.heavy_tails),
             TranslationSmoothness(fps, config.translation_acceleration, config.heavy_tails),
         ]
@@ -167,6 +172,16 @@ class Problem:
         elif self.measured is not None:
             terms.append(StaturePrior(self.body, self.measured, config.measured_height))
         return terms
+
+    @property
+    def shape_share(self) -> float:
+        """Deviation of the shape's prior, of that among people: the longer errors last, the less frames average them.
+
+        `memory` is for how many frames they do. The errors of lifts are in part those of the whole clip, and a shape
+        that is free takes them for the person's; those of markers are too small to matter.
+        """
+        sigma = np.median(self.seen.sigma[np.isfinite(self.seen.sigma)])
+        return float(min(max(self.config.shape, 1.0 / self.memory, SMALL_ERROR / sigma), 1.0))
 
     def joint_term(self) -> Points3D:
         """The term of the 3D joints."""
@@ -185,17 +200,18 @@ class Problem:
         return self.config.rotation_acceleration * np.array(factors)
 
     def solve(
-        self, state: State, terms: list, scales: tuple[float, ...], free: tuple[str, ...] = ("shape", "offsets")
-    ) -> Solution:
+        self, state: State, terms: list, scales: tuple[float, ...], free: tuple[str, ...] = ("shape", "offsets"),
+        iterations: int | None = None,
+    ) -> Solution:  # fmt: skip
         """Minimises the energy of some terms, robust scales multiplied by one factor after the other.
 
-        free: which of the unknowns that all frames share move.
+        free: which of the unknowns that all frames share move. iterations: most steps; None: the configured ones.
         """
         config = self.config
         free = tuple(name for name in free if name != "offsets" or len(state.offsets))
         if config.focal is not None and self.seen.pixels is not None:
             free = (*free, "focal")
-        options = dict(body=self.body, robust_factors=scales, max_iterations=config.iterations,
+        options = dict(body=self.body, robust_factors=scales, max_iterations=iterations or config.iterations,
                        tolerance=config.tolerance, free=free)  # fmt: skip
         if len(self.seen) <= config.chunk:
             return solve(terms, state, **options)
@@ -206,14 +222,16 @@ class Problem:
         state, seen = solution.state, self.seen
         kinematics = self.body.kinematics(state.rotations, state.trajectory, state.shape)
         first = self.first_guess or seen
-        joints = noise_factor(self.joint_term().residuals(state, kinematics), first.sigma, seen.fps)
+        apart = self.joint_term().residuals(state, kinematics)
+        joints, memory = (measure(apart, first.sigma, seen.fps) for measure in (noise_factor, error_memory))
         pixels = None
         if seen.pixels is not None:
             pixels = OVERFIT * noise_factor(self.pixel_term().residuals(state, kinematics), first.sigma_px, seen.fps)
         offset = None
         if state.offsets.any():
             offset = float(np.clip(np.median(np.abs(state.offsets)) / MEDIAN_OF_NORMAL, *OFFSET_RANGE))
-        return replace(self, seen=first.rescaled(joints, pixels), first_guess=first, offset_sigma=offset)
+        return replace(self, seen=first.rescaled(joints, pixels), first_guess=first, offset_sigma=offset,
+                       memory=memory)  # fmt: skip
 
     def standing(self, state: State) -> Standing:
         """Which feet stand where, judged by the fitted body."""
@@ -261,7 +279,7 @@ class Problem:
     def contact_terms(self, standing: Standing) -> list:
         """Floor, slip, penetration, joint limits and limbs inside each other."""
         feet = ContactPoints(standing.points)
-        terms: list = [NoSlip(feet, standing.probability, self.seen.fps)]
+        terms: list = [NoSlip(feet, standing.probability, self.seen.fps, robust=MOST_SLIP)]
         if standing.floor_known:
             sigma = standing.height_sigma(self.seen.fps)
             terms.append(GroundContact(feet, standing.probability, standing.ground, standing.clearance, sigma))

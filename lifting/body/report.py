@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lifting.body.energy import State
 from lifting.body.evidence import Observations
 from lifting.body.model import BodyModel
-from lifting.body.points import Kinematics
+from lifting.body.point_terms import frame_blocks
+from lifting.body.points import Kinematics, PointSet
 from lifting.body.problem import Problem, Standing
 from lifting.body.solver import Solution
 from lifting.motion import RADIUS_68, BodyMotion, Motion
@@ -57,16 +57,18 @@ def describe_fit(
     """The result of a solution in the frames of the motion, with uncertainty and report."""
     body, state, frames = problem.body, solution.state, len(motion)
     kinematics = body.kinematics(state.rotations, state.trajectory, state.shape)
-    doubt = Uncertainty(solution.marginal_covariances())
+    points = body.point_set(problem.seen.skeleton)
+    doubt = measure_uncertainty(solution, kinematics, points)
     place = Placement(frames, problem.seen.first)
     fitted = BodyMotion(
         place(matrix_to_rotvec(state.rotations)), place(state.trajectory), state.shape, body.name, motion.fps,
-        motion.frame, place(doubt.joint_radius(body, kinematics, state)), place(doubt.rotation_sigma()),
+        motion.frame, place(doubt.joints), place(doubt.rotations),
     )  # fmt: skip
+    absolute = place(points.evaluate(kinematics, state.shape))
     report = _report(problem, solution, standing, kinematics, doubt, seconds)
     contacts = None if standing is None else place(standing.probability)
     return BodyFit(
-        fitted, body, _joints(motion, problem, state, kinematics, doubt, place), contacts,
+        fitted, body, as_motion(motion, absolute, place(doubt.points)), contacts,
         () if standing is None else standing.names, None if standing is None else standing.ground, report,
     )  # fmt: skip
 
@@ -90,40 +92,51 @@ class Placement:
 
 @dataclass(frozen=True, eq=False)
 class Uncertainty:
-    """Marginal covariances of a solution: (T, D, D) of the rotation updates, in radians, and the path, in metres.
+    """How sure a solution is of its frames.
 
-    The inverse of the Gauss-Newton matrix, so as right as the deviations of the evidence are. What the evidence shares
-    over time (offsets of joint definitions, errors of the camera) is not in it.
+    From the inverse of the Gauss-Newton matrix, so as right as the deviations of the evidence are. What the evidence
+    shares over time (offsets of joint definitions, errors of the camera) is not in it.
+
+    rotations: (T, K) radians, deviation of the least certain axis of each joint's local rotation. joints: (T, K)
+    metres, radius around each joint of the body that holds 68 % of its errors. points: (T, J) the same of other points.
     """
 
-    covariances: np.ndarray
-
-    def rotation_sigma(self) -> np.ndarray:
-        """(T, K) radians, deviation of the least certain axis of each joint's local rotation."""
-        frames, size = self.covariances.shape[:2]
-        joints = size // 3 - 1
-        index = np.arange(3 * joints).reshape(joints, 3)
-        blocks = self.covariances[:, index[:, :, None], index[:, None, :]]
-        return np.sqrt(np.maximum(np.linalg.eigvalsh(blocks)[..., -1], 0.0)).reshape(frames, joints)
-
-    def joint_radius(self, body: BodyModel, kinematics: Kinematics, state: State) -> np.ndarray:
-        """(T, K) metres, radius around each joint of the body that holds 68 % of its errors."""
-        return self.radius(body.point_set("joints"), kinematics, state)
-
-    def radius(self, points, kinematics: Kinematics, state: State) -> np.ndarray:
-        """(T, J) metres, radius around points of a `PointSet` that holds 68 % of their errors."""
-        _, by_rotation, _ = points.jacobian(kinematics, state.shape)
-        by_path = points.total_weights[:, None, None] * np.eye(3)
-        jacobian = np.concatenate([by_rotation, np.broadcast_to(by_path, (*by_rotation.shape[:3], 3))], axis=-1)
-        flat = jacobian.reshape(len(jacobian), -1, jacobian.shape[-1])
-        variance = np.einsum("trd,trd->tr", flat @ self.covariances, flat).reshape(*jacobian.shape[:3]).mean(-1)
-        return RADIUS_68 * np.sqrt(np.maximum(variance, 0.0))
+    rotations: np.ndarray
+    joints: np.ndarray
+    points: np.ndarray
 
 
-def _joints(motion, problem, state, kinematics, doubt, place) -> Motion:
-    points = problem.body.point_set(problem.seen.skeleton)
-    absolute = points.evaluate(kinematics, state.shape)
-    return as_motion(motion, place(absolute), place(doubt.radius(points, kinematics, state)))
+def measure_uncertainty(solution: Solution, kinematics: Kinematics, points: PointSet) -> Uncertainty:
+    """The uncertainty of a solution with these bones, and of some points; a few frames at a time.
+
+    Raises numpy.linalg.LinAlgError when something is neither observed nor held by a prior.
+    """
+    joints = solution.body.point_set("joints")
+    found = Uncertainty(*(np.empty((len(kinematics), count)) for count in
+                          (solution.body.num_joints, joints.num_points, points.num_points)))  # fmt: skip
+    for window, covariances in solution.marginals():
+        for frames, part in frame_blocks(kinematics.sliced(window)):
+            here = slice(window.start + frames.start, window.start + frames.stop)
+            found.rotations[here] = _rotation_sigma(covariances[frames])
+            for radii, some in ((found.joints, joints), (found.points, points)):
+                radii[here] = _radius(some, part, solution.state.shape, covariances[frames])
+    return found
+
+
+def _rotation_sigma(covariances: np.ndarray) -> np.ndarray:
+    """(T, K) radians, deviation of the least certain axis of each joint's rotation; covariances (T, D, D)."""
+    joints = covariances.shape[1] // 3 - 1
+    index = np.arange(3 * joints).reshape(joints, 3)
+    blocks = covariances[:, index[:, :, None], index[:, None, :]]
+    return np.sqrt(np.maximum(np.linalg.eigvalsh(blocks)[..., -1], 0.0))
+
+
+def _radius(points: PointSet, kinematics: Kinematics, shape: np.ndarray, covariances: np.ndarray) -> np.ndarray:
+    """(T, J) metres, radius around points that holds 68 % of their errors; covariances (T, D, D)."""
+    _, rows = points.rows(kinematics, shape, by_shape=False)
+    flat = rows.reshape(len(rows), -1, rows.shape[-1])
+    variance = np.einsum("trd,trd->tr", flat @ covariances, flat).reshape(rows.shape[:3]).mean(-1)
+    return RADIUS_68 * np.sqrt(np.maximum(variance, 0.0))
 
 
 def as_motion(motion: Motion, points: np.ndarray, sigma: np.ndarray | None) -> Motion:
@@ -138,7 +151,7 @@ def _report(problem, solution, standing, kinematics, doubt, seconds) -> dict[str
     away = None
     if seen.pixels is not None:
         away = np.linalg.norm(problem.pixel_term().residuals(state, kinematics), axis=-1)
-    turn = np.median(doubt.rotation_sigma(), axis=0)
+    turn = np.median(doubt.rotations, axis=0)
     report = {
         "mode": "whole",
         **describe_evidence(body, state.shape, seen, apart, away),
@@ -147,7 +160,7 @@ def _report(problem, solution, standing, kinematics, doubt, seconds) -> dict[str
         "converged": settled(solution),
         "focal_factor": round(float(np.exp(state.log_focal)), 4),
         "seconds": round(seconds, 3),
-        "median_joint_sigma_mm": round(1000 * float(np.median(doubt.joint_radius(body, kinematics, state))), 1),
+        "median_joint_sigma_mm": round(1000 * float(np.median(doubt.joints)), 1),
         "weak_twist": [name for name, sigma in zip(body.joints, turn, strict=True) if sigma > WEAK_TWIST],
         **_contact_report(standing),
     }

@@ -9,7 +9,7 @@ non-linear least squares problems", 2004, section 3.2. The same input gives the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -56,16 +56,22 @@ class Solution:
         """The undamped normal equations of the whole clip at the solution; large for long clips."""
         return linearise(self.body, self.terms, self.state, self.free)
 
-    def marginal_covariances(self) -> np.ndarray:
-        """Return the covariance (T, D, D) of each frame's unknowns (rotation vectors in rad, trajectory in metres).
+    def marginals(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield frames and the covariances (T', D, D) of their unknowns: rotation vectors in rad, trajectory in metres.
 
-        The inverse of the Gauss-Newton matrix: right where the residuals' deviations are, for small residuals.
+        A clip comes at once, a clip solved in chunks window by window, the last first, with a window's memory. The
+        inverse of the Gauss-Newton matrix: right where the residuals' deviations are, for small residuals.
         Raises numpy.linalg.LinAlgError when something is neither observed nor held by a prior.
         """
         with one_blas_thread():
             if len(self.windows) < 2:
-                return self.system.marginal_covariances()
-            return windowed(self.body, self.terms, self.state, self.free, self.windows).marginal_covariances()
+                yield slice(0, self.state.num_frames), self.system.marginal_covariances()
+            else:
+                yield from windowed(self.body, self.terms, self.state, self.free, self.windows).marginals()
+
+    def marginal_covariances(self) -> np.ndarray:
+        """Return the covariances of all frames, (T, D, D); see `marginals`."""
+        return np.concatenate([covariances for _, covariances in self.marginals()][::-1])
 
 
 def linearise(body: BodyModel, terms: Sequence[Term], state: State, free: Sequence[str] = FREE,

@@ -72,15 +72,13 @@ class WindowedEquations:
         length = np.vdot(self._scale, frame_step**2) + np.diag(totals.corner) @ global_step**2
         return float(0.5 * damping * length - 0.5 * slope)
 
-    def marginal_covariances(self) -> np.ndarray:
-        """Return what `NormalEquations.marginal_covariances` returns: (T, D, D), which grows with the clip."""
+    def marginals(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield frames of the clip and their blocks (T', D, D) of the inverse, window by window, the last first."""
         carried, after = self._eliminate(0.0), None
         information = shared_matrix(self._totals.product, self._totals.corner, 0.0)
-        parts = []
-        for _, system, reduced in self._backwards(0.0, carried):
+        for window, system, reduced in self._backwards(0.0, carried):
             blocks, after = system.inverse_blocks(reduced, information, after)
-            parts.append(blocks)
-        return np.concatenate(parts[::-1])
+            yield slice(window.start, window.start + len(blocks)), blocks
 
     def _eliminate(self, damping: float) -> list[Carried | None]:
         """Eliminate all windows from the first to the last; returns what each one got from those before."""
