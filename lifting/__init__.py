@@ -11,7 +11,7 @@ Frames.
     camera  OpenCV axes: +x right, +y down, +z forward, origin at the camera, metres. Suffix `_cam`.
     world   right-handed, +z up, metres, origin on the floor under the first root. Suffix `_world`.
     body    a body model's own rest axes, which it states; the embedded ones: +y up, +z forward, +x the person's left.
-    scene   of `.glb`, `.bvh`, `.obj` and `.ply`: right-handed, +y up.
+    scene   of `.glb`, `.bvh`, `.obj` and `.ply`: right-handed, +y up; y = 0 is the floor where it is known.
 A `Camera` maps world to camera by x_cam = R x_world + t. Its distortion is OpenCV's k1 k2 p1 p2 k3. Rotations are
 rotation vectors or matrices; quaternions are scalar first, `quat_wxyz`.
 
