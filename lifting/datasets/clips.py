@@ -227,7 +227,7 @@ class ClipSet(ABC):
         prefixes, found = tuple(_as_names(actions, "actions")), [info.action for info in self.infos]
         if unknown := [prefix for prefix in prefixes if not any(action.startswith(prefix) for action in found)]:
             raise ValueError(f"{self.name} has no action that begins with {_listed(unknown)}; it has "
-                             f"{_listed(dict.fromkeys(found))}.")
+                             f"{_listed(dict.fromkeys(action.partition(' ')[0] for action in found))}.")
         return [action.startswith(prefixes) for action in found]
 
 
