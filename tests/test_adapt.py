@@ -78,7 +78,7 @@ def test_adapting_lowers_what_it_minimises_and_leaves_the_start_alone():
     assert report.after["projection"] < 0.95 * report.before["projection"]
     assert report.after["reprojection_px"] < 0.8 * report.before["reprojection_px"]
     assert (report.clips, report.frames, report.steps) == (1, 60, 40)
-    assert report.lines()[0].startswith("adapted to 1 clips, 60 frames, in 40 steps and ")
+    assert report.lines()[0].startswith("adapted to 1 clip, 60 frames, in 40 steps and ")
     assert report.lines()[2] == (f"reprojection error {report.before['reprojection_px']:.1f} px before, "
                                  f"{report.after['reprojection_px']:.1f} px after")  # fmt: skip
 

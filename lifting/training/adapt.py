@@ -96,10 +96,15 @@ class AdaptReport:
         pixels = self.before["reprojection_px"], self.after["reprojection_px"]
         return [
             *(f"{name} is left out: {reason}" for name, reason in self.skipped),
-            f"adapted to {self.clips} {'clip' if self.clips == 1 else 'clips'}, {self.frames} frames, in {self.steps} steps and {self.seconds:.0f} s",
+            f"adapted to {_counted(self.clips, 'clip')}, {self.frames} frames, in {self.steps} steps and "
+            f"{self.seconds:.0f} s",
             f"bone lengths change within a clip by {bones[0]:.1f} % before, {bones[1]:.1f} % after",
             f"reprojection error {pixels[0]:.1f} px before, {pixels[1]:.1f} px after",
         ]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True)

@@ -118,8 +118,11 @@ class SharedBatchNorm1d(nn.BatchNorm1d):
     """Batch norm with the statistics of all ranks, on CPU too (torch's SyncBatchNorm needs a GPU).
 
     Ioffe and Szegedy, "Batch normalization", ICML 2015. Sums are taken about the running mean, which all ranks share,
-    so that one pass over the data and one message are enough without losing digits.
+    so that one pass over the data and one message are enough without losing digits. `lifting.models.strided` sums its
+    own moments with `sum_over_ranks`.
     """
+
+    sum_over_ranks = staticmethod(sum_over_ranks)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C, T) or (N, C)."""
