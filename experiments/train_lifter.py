@@ -29,6 +29,7 @@ from lifting.training.loop import LoopConfig, Run, fit
 from lifting.training.losses import DEFAULT_WEIGHTS, lift_losses
 
 FPS = 50.0
+LOOKAHEADS = (0, 5, 15)
 
 
 class Batches(torch.utils.data.Dataset):
@@ -43,20 +44,22 @@ class Batches(torch.utils.data.Dataset):
 
 
 def losses_of(network: LiftNet, batch: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Named losses of one batch."""
+    """Named losses of one batch, means over the network's look-aheads."""
     device = next(network.parameters()).device
     rays, scores, joints, root = (t.to(device) for t in batch)
-    return lift_losses(network.lift(rays, scores), joints, root)
+    lifts = network.lift_each(rays, scores)
+    losses = [lift_losses(lift, joints[:, : lift.root.shape[1]], root[:, : lift.root.shape[1]]) for lift in lifts]
+    return {name: sum(each[name] for each in losses) / len(losses) for name in losses[0]}
 
 
 @torch.no_grad()
-def quick_scores(network: LiftNet, kind: str, held_out: list) -> dict[str, float]:
+def quick_scores(network: LiftNet, kind: str, held_out: list, lookahead: int = 0) -> dict[str, float]:
     """MPJPE and P-MPJPE in mm and root error in % of depth of the bare network on some views of the protocol."""
     network.eval()
     rows = []
     for view in held_out:
         rays = view.camera.rays(view.keypoints.xy).astype(np.float32)
-        lift = network.lift(torch.from_numpy(rays)[None], torch.from_numpy(view.keypoints.score)[None])
+        lift = network.lift(torch.from_numpy(rays)[None], torch.from_numpy(view.keypoints.score)[None], lookahead)
         joints, root = lift.joints[0].numpy(), lift.root[0].numpy()
         offset = np.linalg.norm(root - view.truth.trajectory, axis=-1) / view.truth.trajectory[:, 2]
         errors = 1000 * mpjpe(joints, view.truth.joints), 1000 * p_mpjpe(joints, view.truth.joints)
@@ -75,18 +78,19 @@ def quick_scores(network: LiftNet, kind: str, held_out: list) -> dict[str, float
 @click.option("--frames", default=160, show_default=True, help="Frames of a training window.")
 @click.option("--channels", default=384, show_default=True)
 @click.option("--learning-rate", default=1e-3, show_default=True)
+@click.option("--causal", is_flag=True, help=f"A causal network with look-aheads of {LOOKAHEADS} frames.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--everything", is_flag=True, help="Train on the benchmark's subjects too.")
 @click.option("--start", default=None, help="Checkpoint folder to take the averaged weights of.")
 def main(
     mocap: str, rotations: str | None, folder: str, steps: int, batch: int, frames: int, channels: int,
-    learning_rate: float, device: str, seed: int, everything: bool, start: str | None,
+    learning_rate: float, causal: bool, device: str, seed: int, everything: bool, start: str | None,
 ) -> None:  # fmt: skip
     """Trains the default lifter and writes its weights."""
     torch.manual_seed(seed)
     pieces = read_mocap(mocap, feet=rotations) if everything else training_pieces(mocap, rotations)
-    config = LifterConfig(channels=channels)
+    config = LifterConfig(channels=channels, causal=causal, lookaheads=LOOKAHEADS if causal else (0,))
     loop = LoopConfig(steps=steps, learning_rate=learning_rate, device=device)
     run = Run(build(config), loop, Path(folder))
     if not run.resume() and start:
@@ -100,10 +104,15 @@ def main(
     held_out = {k: list(views(benchmark_pieces(mocap, k), k))[:: 4 * VIEWS] for k in ("standard", "hard")}
 
     def evaluate(network: LiftNet) -> dict[str, float]:
-        return quick_scores(network, "standard", held_out["standard"]) | quick_scores(network, "hard", held_out["hard"])
+        scores = {}
+        for lookahead in config.lookaheads:
+            before = f"lookahead{lookahead}_" if causal else ""
+            for kind, some in held_out.items():
+                scores |= {before + name: v for name, v in quick_scores(network, kind, some, lookahead).items()}
+        return scores
 
     fit(run, loader, losses_of, DEFAULT_WEIGHTS, evaluate)
-    export(run, config, Path(folder) / "lifter.safetensors", everything)
+    export(run, config, Path(folder) / ("lifter_causal.safetensors" if causal else "lifter.safetensors"), everything)
 
 
 def export(run: Run, config: LifterConfig, path: Path, everything: bool) -> None:

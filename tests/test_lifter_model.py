@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from lifting.models.lifter import (
     REFERENCE_SPREAD,
     TORSO,
+    HeadOutputs,
     LifterConfig,
     LiftNet,
     ViewFrame,
@@ -284,7 +285,7 @@ def test_wild_root_codes_stay_ahead_of_the_camera_and_finite():
 def test_lift_turns_the_networks_words_back_into_the_camera():
     net, rays = network(), rays_of(person(5) + [1.0, -0.5, 0], torch.float32)[None]
     pose, code = torch.randn(1, 5, 17, 3), torch.zeros(1, 5, 3)
-    net.forward = lambda features: (pose, code, torch.zeros(1, 5, 17))
+    net.heads = lambda x: HeadOutputs(pose[:, :, None], code[:, :, None], torch.zeros(1, 5, 1, 17))
     lift, (_, view) = net.lift(rays, ones(rays)), encode_rays(rays, ones(rays))
     assert isinstance(view, ViewFrame)
     torch.testing.assert_close(torch.einsum("ntij,ntkj->ntki", view.rotation, lift.joints), pose)
@@ -295,8 +296,59 @@ def test_lift_turns_the_networks_words_back_into_the_camera():
 
 def test_geometry_stays_exact_under_autocast():
     net, (rays, scores) = network(), noisy_input()
-    net.forward = lambda features: (features[..., :51].unflatten(-1, (17, 3)), features[..., :3], features[..., :17])
+    net.trunk = lambda features: features[:, :, None]
+    net.heads = lambda x: HeadOutputs(x[..., :51].unflatten(-1, (17, 3)), x[..., :3], x[..., :17])
     plain = net.lift(rays, scores)
     with torch.autocast("cpu", torch.bfloat16):
         cast = net.lift(rays, scores)
     assert all(torch.equal(one, two) for one, two in zip(plain, cast, strict=True))
+
+
+LOOKAHEADS = (0, 3, 7)
+
+
+def live_network() -> LiftNet:
+    torch.manual_seed(4)
+    config = LifterConfig(channels=8, dilations=(1, 2), causal=True, lookaheads=LOOKAHEADS)
+    return LiftNet(**asdict(config)).eval()
+
+
+@pytest.mark.parametrize("lookahead", LOOKAHEADS)
+@pytest.mark.parametrize("frames", [1, 3, 4, 20])
+def test_a_frame_is_described_when_its_lookahead_has_arrived(lookahead, frames):
+    """The slow twin: each frame from what had arrived by then, from the head that lags as far behind."""
+    net, (rays, scores) = live_network(), noisy_input(frames)
+    lift = net.lift(rays, scores, lookahead)
+    for t in range(frames):
+        lag = max(lag for lag in LOOKAHEADS if lag <= min(lookahead, frames - 1 - t))
+        arrived = slice(0, t + lag + 1)
+        features, view = encode_rays(rays[:, arrived], scores[:, arrived])
+        outputs = net.heads(net.trunk(features))
+        head, back = LOOKAHEADS.index(lag), view.rotation[:, t].transpose(-1, -2)
+        joints = torch.einsum("nij,nkj->nki", back, outputs.pose[:, -1, head])
+        torch.testing.assert_close(lift.joints[:, t], joints, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(lift.log_sigma[:, t], outputs.log_sigma[:, -1, head], rtol=1e-5, atol=1e-6)
+        root = torch.einsum("nij,nj->ni", back, decode_root(outputs.code[:, -1, head], view.spread[:, t]))
+        torch.testing.assert_close(lift.root[:, t], root, rtol=1e-5, atol=1e-5)
+
+
+def test_every_head_is_trained_on_the_frames_it_has_seen_enough_of():
+    net, (rays, scores) = live_network(), noisy_input(20)
+    for lookahead, lift in zip(LOOKAHEADS, net.lift_each(rays, scores), strict=True):
+        whole = net.lift(rays, scores, lookahead)
+        assert lift.joints.shape[1] == 20 - lookahead
+        for one, two in zip(lift, whole, strict=True):
+            torch.testing.assert_close(one, two[:, : 20 - lookahead])
+
+
+@pytest.mark.parametrize("lookaheads", [(), (1, 2), (0, 0), (0, 5, 3), (0, -1)])
+def test_lookaheads_rise_from_zero(lookaheads):
+    with pytest.raises(ValueError, match="look-aheads"):
+        LifterConfig(causal=True, lookaheads=lookaheads)
+
+
+def test_symmetric_lifters_have_no_lookahead_and_unknown_ones_are_refused():
+    with pytest.raises(ValueError, match="symmetric"):
+        LifterConfig(lookaheads=(0, 5))
+    with pytest.raises(ValueError, match=r"got a look-ahead of 4 frames, expected one of \(0, 3, 7\)"):
+        live_network().lift(*noisy_input(9), 4)

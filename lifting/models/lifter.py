@@ -26,9 +26,12 @@ EXTRA_FEATURES = 4
 
 @dataclass(frozen=True)
 class LifterConfig:
-    """Architecture of a `LiftNet`. ``dilations``: one residual block each, kernel width 3.
+    """Architecture of a `LiftNet`.
 
-    Raises ValueError for a size below 1 and for no dilations.
+    dilations: one residual block each, kernel width 3. lookaheads: of a causal network, by how many frames each of its
+    heads lags behind what it has seen: the head with look-ahead 5 describes a frame when five more have arrived.
+
+    Raises ValueError for a size below 1, for no dilations and for look-aheads that do not rise from 0.
     """
 
     joints_in: int = 17
@@ -37,13 +40,21 @@ class LifterConfig:
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     causal: bool = False
     dropout: float = 0.0
+    lookaheads: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dilations", tuple(self.dilations))  # a list when it comes from a file's JSON header
+        for name in ("dilations", "lookaheads"):  # lists when they come from a file's JSON header
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.dilations:
             raise ValueError("got a lifter configuration without dilations; give one for each block, such as (1, 2, 4)")
         if min(self.channels, self.joints_in, self.joints_out, *self.dilations) < 1:
             raise ValueError(f"got a lifter configuration with a size below 1: {self}; all sizes must be positive")
+        rising = all(a < b for a, b in zip(self.lookaheads, self.lookaheads[1:], strict=False))
+        if self.lookaheads[:1] != (0,) or not rising or (self.lookaheads != (0,) and not self.causal):
+            raise ValueError(
+                f"got the look-aheads {self.lookaheads}; expected (0,) for a symmetric lifter, and rising numbers of "
+                "frames from 0 on for a causal one, such as (0, 5, 15)"
+            )
 
     @property
     def receptive_field(self) -> int:
@@ -56,6 +67,17 @@ class ViewFrame(NamedTuple):
 
     rotation: Tensor
     spread: Tensor
+
+
+class HeadOutputs(NamedTuple):
+    """What H heads say at every frame: pose (N, T, H, J, 3) metres, root code (N, T, H, 3), log sigma (N, T, H, J).
+
+    All in the virtual camera of the frame that is described: at frame t that is frame t - look-ahead.
+    """
+
+    pose: Tensor
+    code: Tensor
+    log_sigma: Tensor
 
 
 class Lift(NamedTuple):
@@ -150,40 +172,80 @@ class LiftNet(nn.Module):
         dilations: tuple[int, ...],
         causal: bool,
         dropout: float,
+        lookaheads: tuple[int, ...] = (0,),
     ) -> None:
         super().__init__()
-        self.joints_out = joints_out
+        self.joints_out, self.lookaheads = joints_out, lookaheads
+        heads = len(lookaheads)
         self.stem = nn.Linear(FEATURES_PER_JOINT * joints_in + EXTRA_FEATURES, channels)
         self.blocks = nn.ModuleList([TemporalBlock(channels, d, causal, dropout) for d in dilations])
         self.norm = nn.LayerNorm(channels)
-        self.pose = nn.Linear(channels, 3 * (joints_out - 1))
-        self.root = nn.Linear(channels, 3)
-        self.sigma = nn.Sequential(nn.Linear(channels, 64), nn.GELU(), nn.Linear(64, joints_out))
+        self.pose = nn.Linear(channels, heads * 3 * (joints_out - 1))
+        self.root = nn.Linear(channels, heads * 3)
+        self.sigma = nn.Sequential(nn.Linear(channels, 64), nn.GELU(), nn.Linear(64, heads * joints_out))
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pose (N, T, J, 3) metres with zeros for the root, root code (N, T, 3), log sigma (N, T, J).
-
-        features: (N, T, F) of `encode_rays`. All in the virtual camera of each frame.
-        """
+    def trunk(self, features: Tensor) -> Tensor:
+        """What the heads read, (N, T, C), from features (N, T, F) of `encode_rays`."""
         x = self.stem(features)
         for block in self.blocks:
             x = block(x)
-        x = self.norm(x)
-        pose = self.pose(x).float().unflatten(-1, (self.joints_out - 1, 3))
-        # The uncertainty reads the trunk but does not train it: it must not cost accuracy.
-        log_sigma = self.sigma(x.detach()).float() - 3.0
-        return functional.pad(pose, (0, 0, 1, 0)), self.root(x).float(), log_sigma
+        return self.norm(x)
 
-    def lift(self, rays: Tensor, scores: Tensor) -> Lift:
-        """Rays (N, T, 17, 2) and scores (N, T, 17) to joints, root and log sigma in camera axes."""
-        with torch.autocast(rays.device.type, enabled=False):  # geometry needs more than bfloat16's three digits
-            features, view = encode_rays(rays, scores)
-        pose, code, log_sigma = self(features)
-        with torch.autocast(rays.device.type, enabled=False):
-            back = view.rotation.transpose(-1, -2)
-            joints = torch.einsum("...ij,...kj->...ki", back, pose)
-            root = torch.einsum("...ij,...j->...i", back, decode_root(code, view.spread))
-        return Lift(joints, root, log_sigma)
+    def heads(self, x: Tensor) -> HeadOutputs:
+        """What every head says at every frame of the trunk's x (N, T, C)."""
+        count = len(self.lookaheads)
+        pose = self.pose(x).float().unflatten(-1, (count, self.joints_out - 1, 3))
+        # The uncertainty reads the trunk but does not train it: it must not cost accuracy.
+        log_sigma = self.sigma(x.detach()).float().unflatten(-1, (count, self.joints_out)) - 3.0
+        code = self.root(x).float().unflatten(-1, (count, 3))
+        return HeadOutputs(functional.pad(pose, (0, 0, 1, 0)), code, log_sigma)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pose (N, T, J, 3) metres with zeros for the root, root code (N, T, 3), log sigma (N, T, J), no look-ahead.
+
+        features: (N, T, F) of `encode_rays`. All in the virtual camera of each frame.
+        """
+        pose, code, log_sigma = self.heads(self.trunk(features))
+        return pose[:, :, 0], code[:, :, 0], log_sigma[:, :, 0]
+
+    def lift(self, rays: Tensor, scores: Tensor, lookahead: int = 0) -> Lift:
+        """Rays (N, T, 17, 2) and scores (N, T, 17) to joints, root and log sigma in camera axes.
+
+        lookahead: one of the network's. The last frames, which fewer frames follow, come from the head with the largest
+        look-ahead that is there. Raises ValueError for another look-ahead.
+        """
+        if lookahead not in self.lookaheads:
+            raise ValueError(f"got a look-ahead of {lookahead} frames, expected one of {self.lookaheads}")
+        features, view = _encode(rays, scores)
+        outputs = self.heads(self.trunk(features))
+        frames = torch.arange(rays.shape[1], device=rays.device)
+        known = torch.tensor(self.lookaheads, device=rays.device)
+        there = (len(frames) - 1 - frames).clamp(max=lookahead)
+        head = torch.searchsorted(known, there, right=True) - 1
+        return _turned_back(*(values[:, frames + known[head], head] for values in outputs), view)
+
+    def lift_each(self, rays: Tensor, scores: Tensor) -> list[Lift]:
+        """The lift of every head, for training: all frames but the last ones, as many as its look-ahead."""
+        features, view = _encode(rays, scores)
+        outputs, frames, lifts = self.heads(self.trunk(features)), rays.shape[1], []
+        for head, lag in enumerate(self.lookaheads):
+            seen = ViewFrame(*(values[:, : frames - lag] for values in view))
+            lifts.append(_turned_back(*(values[:, lag:, head] for values in outputs), seen))
+        return lifts
+
+
+def _encode(rays: Tensor, scores: Tensor) -> tuple[Tensor, ViewFrame]:
+    with torch.autocast(rays.device.type, enabled=False):  # geometry needs more than bfloat16's three digits
+        return encode_rays(rays, scores)
+
+
+def _turned_back(pose: Tensor, code: Tensor, log_sigma: Tensor, view: ViewFrame) -> Lift:
+    """What the network says in the virtual camera of each frame, in camera axes."""
+    with torch.autocast(pose.device.type, enabled=False):
+        back = view.rotation.transpose(-1, -2)
+        joints = torch.einsum("...ij,...kj->...ki", back, pose)
+        root = torch.einsum("...ij,...j->...i", back, decode_root(code, view.spread))
+    return Lift(joints, root, log_sigma)
 
 
 def build_lifter(config: LifterConfig) -> LiftNet:
