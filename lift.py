@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lifting.body.fit import fit_body
     from lifting.cameras import Camera
     from lifting.export import load
+    from lifting.exporting import export
     from lifting.keypoints import Detection, Keypoints2D
     from lifting.motion import BodyMotion, Motion, Person, Take
     from lifting.outputs import save
@@ -32,6 +33,7 @@ __all__ = [
     "Skeleton",
     "Take",
     "__version__",
+    "export",
     "fit_body",
     "get_skeleton",
     "load",
@@ -53,6 +55,7 @@ _HOMES = {
     "Skeleton": "lifting.skeletons",
     "Take": "lifting.motion",
     "__version__": "lifting",
+    "export": "lifting.exporting",
     "fit_body": "lifting.body.fit",
     "get_skeleton": "lifting.skeletons",
     "load": "lifting.export",

@@ -39,7 +39,8 @@ setup(
         *(f"lifting.detectors.{name}" for name in find_packages(str(ROOT / "detectors"))),
     ],
     package_dir={"lifting.detectors": "detectors"},
-    package_data={"lifting": ["py.typed", "weights/*.safetensors", "weights/*.npz", "weights/*.md"]},
+    package_data={"lifting": ["py.typed", "weights/*.safetensors", "weights/*.npz", "weights/*.md", "demo/*.npz"],
+                  "lifting.view": ["assets/*"]},
     include_package_data=False,
     entry_points={"console_scripts": ["lift = lifting.cli:main"]},
     install_requires=[

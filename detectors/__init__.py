@@ -82,15 +82,26 @@ def _create_best(**options: Any) -> Detector:
 
 def _options_of_one_person(options: dict[str, Any]) -> dict[str, Any]:
     """Drop what only the several-people detector understands; mediapipe's runtime follows one person."""
-    return {key: value for key, value in options.items() if key == "min_confidence"}
+    return {key: value for key, value in options.items() if key in ("min_confidence", "model_dir")}
 
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
     "auto": _create_best,
     "blazepose": _lazy("lifting.detectors.blazepose", "BlazePose"),
-    "mediapipe": _lazy("lifting.detectors.mediapipe_pose", "MediaPipePose"),
+    "detectron2": _lazy("lifting.detectors.detectron2_rcnn", "Detectron2RCNN"),
+    "mediapipe": _lazy("lifting.detectors.mediapipe_pose", "create_mediapipe"),
+    "rtmlib": _lazy("lifting.detectors.rtmlib_pose", "RTMLibPose"),
+    "torchvision": _lazy("lifting.detectors.torchvision_rcnn", "TorchvisionRCNN"),
 }
 """Builders by name; each imports its packages only when called. Add an entry to plug in another detector."""
+
+WITHOUT_WEIGHTS = {
+    "detectron2": "lifting.detectors.detectron2_rcnn",
+    "rtmlib": "lifting.detectors.rtmlib_pose",
+    "torchvision": "lifting.detectors.torchvision_rcnn",
+}
+"""Module, with ``check_installed()``, of the detectors whose weights are in no package: the user brings a file, or the
+library downloads it on first use."""
 
 
 def create_detector(name: str = "auto", **options: Any) -> Detector:

@@ -2,7 +2,8 @@
 
 The two graphs lie inside the mediapipe==0.10.21 wheel; they are read from there (mediapipe itself is not imported) or
 from a folder the user names. A detector proposes people in the frame every few frames; a landmark network follows each
-of them from frame to frame in a crop that is placed by two auxiliary landmarks of the frame before.
+of them from frame to frame in a crop that is placed by two auxiliary landmarks of the frame before. The detector is
+made for people who fill much of its view, so small, far ones are searched for in tiles of the frame besides.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +23,8 @@ import numpy as np
 from lifting.detectors import INSTALL_HINT
 from lifting.detectors import blazepose_geometry as geometry
 from lifting.detectors.blazepose_geometry import Candidates, Region
+from lifting.detectors.blazepose_search import Demand, SearchSchedule, TileSchedule
+from lifting.detectors.checks import check_frame, check_limits
 from lifting.keypoints import Detection
 from lifting.skeletons import get_skeleton
 
@@ -31,6 +35,7 @@ MODEL_FILES = {
     LANDMARK_FILE: ("pose_landmark", "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f"),
 }
 """File name: folder below mediapipe/modules, sha256 of the file this code was written for."""
+TASK_MEMBERS = {DETECTOR_FILE: "pose_detector.tflite", LANDMARK_FILE: "pose_landmarks_detector.tflite"}
 
 DUPLICATE_SIMILARITY = 0.5
 OUTSIDE_FACTOR = 0.2  # points the network places beyond the image border are guesses
@@ -67,8 +72,9 @@ class BlazePose:
         min_confidence: smallest probability, of the detector and of the landmark network, to report a person.
         detect_every: frames between two searches for further people, one window of the frame at a time; every frame is
             searched while nobody is followed and just after somebody was lost.
-        model_dir: folder that holds pose_detection.tflite and pose_landmark_full.tflite, or a mediapipe ``modules``
-            folder; None reads them from the installed mediapipe package.
+        zoom: whether to search tiles of large frames for small people too, all in the first frame, then one by one.
+        model_dir: folder that holds pose_detection.tflite and pose_landmark_full.tflite, a mediapipe ``modules``
+            folder, or a pose landmarker's ``.task`` file; None reads them from the installed mediapipe package.
         num_threads: threads of the networks; None takes all cores.
 
     Raises:
@@ -87,18 +93,26 @@ class BlazePose:
         max_people: int = 5,
         min_confidence: float = 0.5,
         detect_every: int = 6,
+        zoom: bool = True,
         model_dir: str | os.PathLike[str] | None = None,
         num_threads: int | None = None,
     ) -> None:
-        _check_options(max_people, min_confidence, detect_every)
+        check_limits(max_people, min_confidence)
+        if detect_every < 1:
+            raise ValueError(f"detect_every is {detect_every}: expected 1 frame or more.")
         self.skeleton = get_skeleton("mediapipe33")
         self.max_people = max_people
         self.min_confidence = min_confidence
         self.detect_every = detect_every
+        self.zoom = zoom
         threads = num_threads or available_cores()
-        files = find_model_files(model_dir)
-        self._detector = _Graph(files[DETECTOR_FILE], threads)
-        self._landmarker = _Graph(files[LANDMARK_FILE], threads)
+        if model_dir is not None and os.fspath(model_dir).lower().endswith(".task"):
+            graphs = read_task(model_dir)
+        else:
+            graphs = {name: path.read_bytes() for name, path in find_model_files(model_dir).items()}
+        source = str(model_dir or "mediapipe")
+        self._detector = _Graph(graphs[DETECTOR_FILE], source, threads, geometry.DETECTOR_SIZE, (12, 1))
+        self._landmarker = _Graph(graphs[LANDMARK_FILE], source, threads, geometry.LANDMARK_SIZE, (195, 1, 39))
         self._anchors = geometry.anchor_centers()
 
     def detect(self, frames: Iterable[np.ndarray]) -> Iterator[list[Detection]]:
@@ -115,14 +129,17 @@ class BlazePose:
         """
         followed: list[Sighting] = []
         schedule = SearchSchedule(self.detect_every)
+        tiles = TileSchedule() if self.zoom else None
+        anywhere, in_tile = Demand(self.min_confidence, self.min_confidence), Demand.in_tile(self.min_confidence)
         for frame in frames:
             check_frame(frame)
             before = len(followed)
             followed = self._follow(frame, followed)
-            room = len(followed) < self.max_people
-            windows = schedule.next_windows(frame.shape[1], frame.shape[0], bool(followed), len(followed) < before)
-            if room and windows:
-                followed = self._add_new_people(frame, followed, windows)
+            height, width = frame.shape[:2]
+            windows = schedule.next_windows(width, height, bool(followed), len(followed) < before)
+            followed = self._add_new_people(frame, followed, windows, anywhere)
+            if tiles is not None:
+                followed = self._add_new_people(frame, followed, tiles.next_tiles(width, height), in_tile)
             yield [Detection(xy=person.xy, score=person.score) for person in followed]
 
     def _follow(self, frame: np.ndarray, people: list[Sighting]) -> list[Sighting]:
@@ -134,36 +151,47 @@ class BlazePose:
                 found.append(replace(again, region=again.region.steadied(person.region)))
         return without_duplicates(found)
 
-    def _add_new_people(self, frame: np.ndarray, followed: list[Sighting], windows: list[Region]) -> list[Sighting]:
+    def _add_new_people(
+        self, frame: np.ndarray, followed: list[Sighting], windows: list[Region], demand: Demand
+    ) -> list[Sighting]:
+        """The followed people and those found in some windows, as long as there is room."""
+        if not windows or len(followed) >= self.max_people:
+            return followed
         people = list(followed)
-        for region in self._search(frame, windows):
+        for region in self._search(frame, windows, demand):
             if len(people) >= self.max_people:
                 break
             if any(_same_place(region, person.region) for person in people):
                 continue
             person = self._look(frame, region)
-            if person is not None and not any(_is_duplicate(person, other) for other in people):
+            if person is None or person.confidence < demand.confidence:
+                continue
+            if not any(_is_duplicate(person, other) for other in people):
                 people.append(person)
         return people
 
-    def _search(self, frame: np.ndarray, windows: list[Region]) -> list[Region]:
+    def _search(self, frame: np.ndarray, windows: list[Region], demand: Demand) -> list[Region]:
         """Regions where people may be, best first, from the detector's view of some windows."""
-        proposals = Candidates.joined([self._propose(frame, window) for window in windows])
+        proposals = Candidates.joined([self._propose(frame, window, demand) for window in windows])
         points = geometry.merge_overlapping(proposals).points
         regions = [Region.from_points(hip_center, scale_point) for hip_center, scale_point in points[:, :2]]
         return [region for region in regions if region.size >= MIN_REGION_PIXELS]
 
-    def _propose(self, frame: np.ndarray, window: Region) -> Candidates:
+    def _propose(self, frame: np.ndarray, window: Region, demand: Demand) -> Candidates:
         """People the detector proposes in one square window, in image pixels, best first."""
         pixels = geometry.crop(frame, window, geometry.DETECTOR_SIZE)
-        values, logits = self._detector(pixels.astype(np.float32) * (2 / 255) - 1, (12, 1))
-        candidates = geometry.decode_candidates(values[0], logits[0], self._anchors, self.min_confidence)
-        return geometry.merge_overlapping(candidates).transformed(window.size, window.to_image(np.zeros(2)))
+        values, logits = self._detector(pixels.astype(np.float32) * (2 / 255) - 1)
+        candidates = geometry.merge_overlapping(
+            geometry.decode_candidates(values[0], logits[0], self._anchors, demand.score)
+        )
+        radius = np.hypot(*(candidates.points[:, 1] - candidates.points[:, 0]).T)
+        fitting = candidates.kept(2 * geometry.ROI_MARGIN * radius <= demand.size)
+        return fitting.transformed(window.size, window.to_image(np.zeros(2)))
 
     def _look(self, frame: np.ndarray, region: Region) -> Sighting | None:
         """Run the landmark network on a region; None where it sees no person."""
         pixels = geometry.crop(frame, region, geometry.LANDMARK_SIZE)
-        values, presence, heatmap = self._landmarker(pixels.astype(np.float32) * (1 / 255), (195, 1, 39))
+        values, presence, heatmap = self._landmarker(pixels.astype(np.float32) * (1 / 255))
         confidence = float(presence.reshape(-1)[0])
         if not confidence >= self.min_confidence:
             return None
@@ -175,9 +203,12 @@ class BlazePose:
 
 
 class _Graph:
-    """A TFLite graph with one image input; calling it returns outputs picked by the length of their last axis."""
+    """A TFLite graph with one image input; calling it returns outputs picked by the length of their last axis.
 
-    def __init__(self, path: Path, num_threads: int) -> None:
+    Raises ImportError without ai-edge-litert, ValueError where the file is no such graph.
+    """
+
+    def __init__(self, content: bytes, source: str, num_threads: int, size: int, last_axes: tuple[int, ...]) -> None:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
@@ -187,20 +218,32 @@ class _Graph:
             ) from error
         try:
             with _native_messages_hidden():
-                self._interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
+                self._interpreter = Interpreter(model_content=content, num_threads=num_threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ValueError(
-                f"{path} is not a usable TFLite model ({error}): take it from mediapipe==0.10.21."
+                f"{source} holds what is not a usable TFLite model ({error}): take it from mediapipe==0.10.21."
             ) from error
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._outputs = [(d["index"], tuple(d["shape"])) for d in self._interpreter.get_output_details()]
+        self._check(source, self._interpreter.get_input_details(), size, last_axes)
+        self._indices = [self._index(length) for length in last_axes]
 
-    def __call__(self, pixels: np.ndarray, last_axes: tuple[int, ...]) -> list[np.ndarray]:
+    def __call__(self, pixels: np.ndarray) -> list[np.ndarray]:
         """Run on pixels (H, W, 3) float32 and return one output for each length in ``last_axes``."""
         self._interpreter.set_tensor(self._input, pixels[None])
         self._interpreter.invoke()
-        return [self._interpreter.get_tensor(self._index(length)) for length in last_axes]
+        return [self._interpreter.get_tensor(index) for index in self._indices]
+
+    def _check(self, source: str, inputs: list[dict], size: int, last_axes: tuple[int, ...]) -> None:
+        """ValueError unless the graph takes one square image and has the outputs asked for."""
+        taken = [tuple(details["shape"]) for details in inputs]
+        lengths = {shape[-1] for _, shape in self._outputs if shape}
+        if not (all(length in lengths for length in last_axes) and [t[-3:] for t in taken] == [(size, size, 3)]):
+            raise ValueError(
+                f"{source} holds a graph that takes {taken} and returns {[shape for _, shape in self._outputs]}: "
+                f"expected one of BlazePose for images of {size} pixels; take it from mediapipe==0.10.21."
+            )
 
     def _index(self, length: int) -> int:
         # The landmark graph has two outputs that end in 1, presence and a segmentation mask; the smaller one is meant.
@@ -253,6 +296,25 @@ def find_model_files(model_dir: str | os.PathLike[str] | None = None) -> dict[st
     return files
 
 
+def read_task(path: str | os.PathLike[str]) -> dict[str, bytes]:
+    """The two graphs, by the names they have in mediapipe's wheel, of a pose landmarker's ``.task`` file, a zip.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no pose landmarker.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model file at {path}: expected a pose landmarker's .task file.")
+    try:
+        with zipfile.ZipFile(path) as bundle:
+            return {name: bundle.read(member) for name, member in TASK_MEMBERS.items()}
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(
+            f"{path} is no pose landmarker ({error}): expected MediaPipe's pose_landmarker_full.task or one like it."
+        ) from error
+
+
 def _installed_modules() -> Path:
     package = find_spec("mediapipe")  # looks the folder up without importing the package
     if package is None or not package.submodule_search_locations:
@@ -282,60 +344,6 @@ def _warn_if_unknown(path: Path) -> None:
             "that version.",
             stacklevel=4,
         )
-
-
-def _check_options(max_people: int, min_confidence: float, detect_every: int) -> None:
-    if max_people < 1:
-        raise ValueError(f"max_people is {max_people}: expected 1 or more.")
-    if not 0.0 < min_confidence < 1.0:
-        raise ValueError(f"min_confidence is {min_confidence}: expected a number between 0 and 1.")
-    if detect_every < 1:
-        raise ValueError(f"detect_every is {detect_every}: expected 1 frame or more.")
-
-
-def check_frame(frame: np.ndarray) -> None:
-    """Raise ValueError unless ``frame`` is an (H, W, 3) uint8 array with pixels in it."""
-    shape, kind = getattr(frame, "shape", None), getattr(frame, "dtype", type(frame).__name__)
-    if shape is None or len(shape) != 3 or shape[2] != 3 or kind != np.uint8 or 0 in shape:
-        raise ValueError(f"A frame has shape {shape} and type {kind}: expected (height, width, 3) uint8 RGB.")
-
-
-class SearchSchedule:
-    """Decides in which frames the detector looks for further people, and at which windows of them.
-
-    The first frame is searched completely. Later the windows take turns, one every ``detect_every`` frames, or one in
-    every frame while nobody is followed and for two rounds after somebody was lost.
-    """
-
-    def __init__(self, detect_every: int) -> None:
-        self._detect_every = detect_every
-        self._turn = 0
-        self._wait = 0
-        self._alert = 0
-
-    def next_windows(self, width: int, height: int, anybody: bool, just_lost: bool) -> list[Region]:
-        """Windows to search in the next frame of ``width`` x ``height`` pixels; an empty list means none."""
-        windows = search_windows(width, height)
-        self._wait -= 1
-        self._alert = 2 * len(windows) if just_lost else max(self._alert - 1, 0)
-        if anybody and not self._alert and self._wait > 0 and self._turn:
-            return []
-        self._wait = self._detect_every
-        self._turn += 1
-        return windows if self._turn == 1 else [windows[(self._turn - 2) % len(windows)]]
-
-
-def search_windows(width: int, height: int) -> list[Region]:
-    """Square windows the detector searches: the whole frame, then overlapping squares along its longer side.
-
-    The squares show small people larger than the whole frame does.
-    """
-    whole = Region(np.array([width / 2, height / 2]), float(max(width, height)))
-    short, long = min(width, height), max(width, height)
-    count = max(2, int(np.ceil(1.5 * long / short)) if long < 4 * short else 6)
-    positions = np.linspace(short / 2, long - short / 2, count)
-    centers = [(x, height / 2) if width >= height else (width / 2, x) for x in positions]
-    return [whole, *(Region(np.array(center), float(short)) for center in centers)]
 
 
 def without_duplicates(people: list[Sighting]) -> list[Sighting]:

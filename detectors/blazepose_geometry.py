@@ -68,6 +68,10 @@ class Candidates:
         boxes, points = (np.concatenate([getattr(part, name) for part in parts]) for name in ("boxes", "points"))
         return cls(scores[order], boxes[order], points[order])
 
+    def kept(self, mask: np.ndarray) -> Candidates:
+        """The candidates for which ``mask`` (N,) is True."""
+        return Candidates(self.scores[mask], self.boxes[mask], self.points[mask])
+
     def transformed(self, scale: float, offset: np.ndarray) -> Candidates:
         """The same candidates with every coordinate scaled and then shifted by ``offset`` (2,)."""
         return Candidates(self.scores, self.boxes * scale + np.tile(offset, 2), self.points * scale + offset)

@@ -25,21 +25,21 @@ _VOTES = {**dict.fromkeys(("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 
 # Swaps. Costs are negative log-likelihoods of a Student distribution: its tails forgive an outlier and a sudden move.
 _FREEDOM = 2.0
-_VELOCITY_SHARE = 0.9  # how much of the velocity goes on: below 1, since extrapolation amplifies noise
-_DEVIATION = (0.02, 0.08)  # bounds of a prediction's deviation, person sizes: smoothed detections look too certain
+VELOCITY_SHARE = 0.9  # how much of the velocity goes on: below 1, since extrapolation amplifies noise
+DEVIATION = (0.02, 0.08)  # bounds of a prediction's deviation, person sizes: smoothed detections look too certain
 _CHANGE = (0.0, 7.0, 7.0, 6.0)  # cost of exchanging nothing, upper body, legs, both from one frame to the next
 _STAY = (0.0, 4.0, 3.0, 2.0)  # cost per second of the states none, upper, legs, whole: ties keep the detector's labels
 _FORGET_SECONDS = 0.5  # after a gap this long a change costs half: the detector's label is as good as the memory
-_MEDIAN_LENGTH, _BLOCK = 1.18, 4096  # of a 2D normal vector of deviation 1; frames whose tables are held at a time
+MEDIAN_LENGTH, _BLOCK = 1.18, 4096  # of a 2D normal vector of deviation 1; frames whose tables are held at a time
 
 # Outliers. In 69 minutes of motion capture (dance, sports, martial arts; 3D, statures; 25, 50 Hz) no joint missed the
-# predictions of `_Track` by more than `_LEAST_JUMP` + acceleration * time^2, about 1 in 10^5 by more than the latter.
+# predictions of `_Track` by more than `LEAST_JUMP` + acceleration * time^2, about 1 in 10^5 by more than the latter.
 _ACCELERATION, _TRUNK_ACCELERATION = 110.0, 55.0  # person sizes / s^2
 _SPEED = 7.0  # person sizes / s
 _LIMB_WORDS = ("elbow", "wrist", *_LEG_WORDS, "pinky", "index", "thumb", "hand")
-_LEAST_JUMP = 0.06  # person sizes; also at least four deviations of the joint's own noise
-_EXCURSION_SECONDS = 0.2  # longer excursions may be real
-_STRAY_FRAMES, _STRAY_GAP_SECONDS = 2, 0.3  # stray detections: at most so long, in gaps at least so long on both sides
+LEAST_JUMP = 0.06  # person sizes; also at least four deviations of the joint's own noise
+EXCURSION_SECONDS = 0.2  # longer excursions may be real
+STRAY_FRAMES, STRAY_GAP_SECONDS = 2, 0.3  # stray detections: at most so long, in gaps at least so long on both sides
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +88,13 @@ def exchange_sides(keypoints: Keypoints2D, swapped: np.ndarray) -> Keypoints2D:
     xy, score = keypoints.xy.copy(), keypoints.score.copy()
     for group in (UPPER, LEGS):
         frames = np.flatnonzero(swapped & group)[:, None]
-        for here in _pairs(keypoints.skeleton, group):
+        for here in side_pairs(keypoints.skeleton, group):
             there = here[::-1]
             xy[frames, here], score[frames, here] = keypoints.xy[frames, there], keypoints.score[frames, there]
     return keypoints.replace(xy=xy, score=score)
 
 
-def _pairs(skeleton: Skeleton, group: int) -> list[tuple[int, int]]:
+def side_pairs(skeleton: Skeleton, group: int) -> list[tuple[int, int]]:
     """(left, right) columns of the pairs of the legs, or of all others."""
     pairs = zip(skeleton.left, skeleton.right, strict=True)
     return [pair for pair in pairs if _is_any(_LEG_WORDS, skeleton.joints[pair[0]]) == (group == LEGS)]
@@ -128,7 +128,7 @@ def find_swaps(keypoints: Keypoints2D) -> np.ndarray:
     predict. Frames without a complete pair keep the state of the frame before, frames without any joint have none.
     """
     size = person_size(keypoints)
-    votes = [_differences(keypoints, group, size) for group in (UPPER, LEGS)]
+    votes = [pair_differences(keypoints, group, size) for group in (UPPER, LEGS)]
     voted = np.concatenate([np.isfinite(difference[..., 0]) for difference, _ in votes], axis=1).any(axis=1)
     frames = np.flatnonzero(voted)
     if len(frames) < 2:
@@ -139,14 +139,19 @@ def find_swaps(keypoints: Keypoints2D) -> np.ndarray:
     return np.where(keypoints.seen.any(axis=1), states, np.uint8(0))
 
 
-def _differences(keypoints: Keypoints2D, group: int, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pair_differences(keypoints: Keypoints2D, group: int, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Left minus right (T, P, 2) in person sizes, NaN unless both are seen, and the weights (T, P) of their votes."""
-    joints = keypoints.skeleton.joints
-    voters = [pair for pair in _pairs(keypoints.skeleton, group) if joints[pair[0]].removeprefix(LEFT) in _VOTES]
-    left, right = np.array(voters, int).reshape(-1, 2).T
+    left, right, votes = voting_pairs(keypoints.skeleton, group)
     difference = (keypoints.xy[:, left] - keypoints.xy[:, right]) / size[:, None, None]
-    certainty = np.sqrt(keypoints.score[:, left] * keypoints.score[:, right])
-    return difference, certainty * np.array([_VOTES[joints[i].removeprefix(LEFT)] for i in left])
+    return difference, np.sqrt(keypoints.score[:, left] * keypoints.score[:, right]) * votes
+
+
+def voting_pairs(skeleton: Skeleton, group: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Left columns (P,), right columns (P,) and weights (P,) of the pairs that vote on a group's sides."""
+    names = [joint.removeprefix(LEFT) for joint in skeleton.joints]
+    voters = [pair for pair in side_pairs(skeleton, group) if names[pair[0]] in _VOTES]
+    left, right = np.array(voters, int).reshape(-1, 2).T
+    return left, right, np.array([_VOTES[names[i]] for i in left])
 
 
 def _relation_costs(difference: np.ndarray, weight: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -155,16 +160,30 @@ def _relation_costs(difference: np.ndarray, weight: np.ndarray, steps: np.ndarra
     last, age = _last_seen(difference, steps)
     usual = np.median(steps)
     # Over a gap velocity tells nothing.
-    share = np.where(steps <= 2 * usual, _VELOCITY_SHARE * np.minimum(steps / _delayed(steps * 1.0, 1), 1), 0)
+    share = np.where(steps <= 2 * usual, VELOCITY_SHARE * np.minimum(steps / _delayed(steps * 1.0, 1), 1), 0)
+    squares = relation_squares(difference, before, earlier, last, share)
+    dropout = np.where(np.isnan(before[..., 0]), age / usual, np.where(np.isnan(earlier[..., 0]), 1.5, 1.0))
+    return student_costs(squares, _deviations(squares) * np.maximum(dropout, steps[:, None] / usual), weight)
+
+
+def relation_squares(
+    difference: np.ndarray, before: np.ndarray, earlier: np.ndarray, last: np.ndarray, share: np.ndarray
+) -> np.ndarray:
+    """(n, P, 4) squared misses of the predictions from the two frames before, for the relations of `_relation_costs`.
+
+    All differences are (n, P, 2); `last` stands in where `before` is NaN. share: (n,) of the velocity that goes on.
+    """
     squares = []
     for now, then in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
         velocity = np.nan_to_num((before - then * earlier) * share[:, None, None])
         # After a dropout the labels count as those of two frames ago, which a second-order cost can still see.
         residual = np.where(np.isnan(before), now * then * difference - last, now * difference - before - velocity)
         squares.append((residual**2).sum(axis=-1))
-    squares = np.stack(squares, axis=-1)
-    dropout = np.where(np.isnan(before[..., 0]), age / usual, np.where(np.isnan(earlier[..., 0]), 1.5, 1.0))
-    deviation = _deviations(squares) * np.maximum(dropout, steps[:, None] / usual)
+    return np.stack(squares, axis=-1)
+
+
+def student_costs(squares: np.ndarray, deviation: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(n, 4) costs of squared misses (n, P, 4) with deviations (n, P), summed with weights (n, P); NaN is free."""
     costs = (_FREEDOM + 2) / 2 * np.log1p(squares / (_FREEDOM * deviation[..., None] ** 2))
     return np.nansum(costs * weight[..., None], axis=1)
 
@@ -188,27 +207,43 @@ def _last_seen(difference: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, n
 def _deviations(squares: np.ndarray) -> np.ndarray:
     """(P,) usual deviation of the predictions per axis, from squares (n, P, 4) of the best relation; bounded."""
     least = np.concatenate([squares.min(axis=-1), np.zeros((1, squares.shape[1]))])  # a 0, lest there be only NaN
-    return np.clip(np.sqrt(np.nanmedian(least, axis=0)) / _MEDIAN_LENGTH, *_DEVIATION)
+    return np.clip(np.sqrt(np.nanmedian(least, axis=0)) / MEDIAN_LENGTH, *DEVIATION)
 
 
 def _most_plausible(upper: np.ndarray, legs: np.ndarray, seconds: np.ndarray) -> np.ndarray:
     """(n,) uint8, cheapest sequence of states 0..3, from the relation costs (n, 4) of both groups; steps in seconds."""
-    now, before, earlier = np.ix_(range(4), range(4), range(4))
-    of_upper, of_legs = (2 * ((now ^ before) >> bit & 1) + ((before ^ earlier) >> bit & 1) for bit in (0, 1))
-    change, stay = np.array(_CHANGE)[now ^ before], np.array(_STAY) * np.median(seconds)
-    ease = 1 / (1 + np.maximum(seconds - np.median(seconds), 0) / _FORGET_SECONDS)
-    total = np.where(np.eye(4, dtype=bool), stay, np.inf)  # [state, state before]; before the first, the same
+    usual = float(np.median(seconds))
+    total = first_total(usual)
     choices = np.zeros((len(upper), 4, 4), np.uint8)
     for first in range(0, len(upper), _BLOCK):
         block = slice(first, first + _BLOCK)
-        tables = upper[block][:, of_upper] + legs[block][:, of_legs] + stay[now]
-        tables += change * ease[block, None, None, None]
-        for frame, table in enumerate(tables, first):
+        for frame, table in enumerate(state_costs(upper[block], legs[block], seconds[block], usual), first):
             if frame:
                 sums = table + total
                 choices[frame] = sums.argmin(axis=-1)
                 total = sums.min(axis=-1)
     return _trace_back(choices, total)
+
+
+def first_total(usual: float, trust: float = 0.0) -> np.ndarray:
+    """(4, 4) cost of [state, state before] in the first frame, before which the state was the same.
+
+    usual: the common step in seconds. trust: 0 where later frames tell what was right, 1 where the first labels count
+    as right until proven wrong: another state then costs as much as a change.
+    """
+    return np.where(np.eye(4, dtype=bool), np.array(_STAY) * usual + trust * np.array(_CHANGE), np.inf)
+
+
+def state_costs(upper: np.ndarray, legs: np.ndarray, seconds: np.ndarray, usual: float) -> np.ndarray:
+    """(n, 4, 4, 4) costs of [state, state before, state before that] from both groups' relation costs (n, 4).
+
+    seconds: (n,) since the frame before; usual: the common step in seconds.
+    """
+    now, before, earlier = np.ix_(range(4), range(4), range(4))
+    of_upper, of_legs = (2 * ((now ^ before) >> bit & 1) + ((before ^ earlier) >> bit & 1) for bit in (0, 1))
+    change, stay = np.array(_CHANGE)[now ^ before], np.array(_STAY) * usual
+    ease = 1 / (1 + np.maximum(seconds - usual, 0) / _FORGET_SECONDS)
+    return upper[:, of_upper] + legs[:, of_legs] + stay[now] + change * ease[:, None, None, None]
 
 
 def _trace_back(choices: np.ndarray, total: np.ndarray) -> np.ndarray:
@@ -224,14 +259,24 @@ def find_outliers(keypoints: Keypoints2D) -> np.ndarray:
     """(T, J) bool: short excursions between jumps that no body makes, back to where the joint can have gone instead."""
     size, seen = person_size(keypoints), keypoints.seen
     outliers = np.zeros(seen.shape, bool)
-    longest = max(2, round(_EXCURSION_SECONDS * keypoints.fps))
+    longest = max(2, round(EXCURSION_SECONDS * keypoints.fps))
     for joint, name in enumerate(keypoints.skeleton.joints):
         frames = np.flatnonzero(seen[:, joint])
         if len(frames) >= 3:
-            acceleration = _ACCELERATION if _is_any(_LIMB_WORDS, name) else _TRUNK_ACCELERATION
-            track = _Track(keypoints.xy[frames, joint] / size[frames, None], frames / keypoints.fps, acceleration)
+            points = keypoints.xy[frames, joint] / size[frames, None]
+            track = _Track(points, frames / keypoints.fps, most_acceleration(name))
             outliers[frames, joint] = _excursions(track, longest)
     return outliers
+
+
+def most_acceleration(joint: str) -> float:
+    """Person sizes / s^2 by which a joint of that name can miss a prediction."""
+    return _ACCELERATION if _is_any(_LIMB_WORDS, joint) else _TRUNK_ACCELERATION
+
+
+def reach(acceleration: float | np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """Person sizes by which a joint can be off its prediction after so many seconds."""
+    return np.minimum(acceleration * seconds**2, _SPEED * seconds)
 
 
 class _Track:
@@ -243,13 +288,13 @@ class _Track:
         self.speed_before = np.pad(speed, ((1, 0), (0, 0)), constant_values=np.inf)  # unknown fits nothing
         self.speed_after = np.pad(speed, ((0, 1), (0, 0)), constant_values=np.inf)
         steps = np.arange(len(points) - 1), np.arange(1, len(points))
-        self.least = max(_LEAST_JUMP, 4 * float(np.median(self._misfit(*steps)[0])) / _MEDIAN_LENGTH)
+        self.least = max(LEAST_JUMP, 4 * float(np.median(self._misfit(*steps)[0])) / MEDIAN_LENGTH)
         self.jumps = ~self.connects(*steps)
 
     def connects(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
         """(m,) bool: whether the joint can have gone from the points numbered `start` (m,) to those numbered `stop`."""
-        misfit, reach = self._misfit(start, stop)
-        return misfit <= self.least + reach
+        misfit, allowed = self._misfit(start, stop)
+        return misfit <= self.least + allowed
 
     def _misfit(self, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(m,) distance from the best of rest, speed before and speed after; (m,) how far off these a body gets."""
@@ -257,7 +302,7 @@ class _Track:
         move = self.points[stop] - self.points[start]
         guesses = 0, self.speed_before[start] * seconds[:, None], self.speed_after[stop] * seconds[:, None]
         misfit = np.minimum.reduce([np.hypot(*(move - guess).T) for guess in guesses])
-        return misfit, np.minimum(self.acceleration * seconds**2, _SPEED * seconds)
+        return misfit, reach(self.acceleration, seconds)
 
 
 def _excursions(track: _Track, longest: int) -> np.ndarray:
@@ -293,8 +338,8 @@ def find_strays(seen: np.ndarray, fps: float) -> np.ndarray:
         if len(edges) < 3:
             continue
         lengths, gaps = edges[:, 1] - edges[:, 0], edges[1:, 0] - edges[:-1, 1]
-        alone = np.concatenate([[0], np.minimum(gaps[1:], gaps[:-1]), [0]]) >= max(3, _STRAY_GAP_SECONDS * fps)
+        alone = np.concatenate([[0], np.minimum(gaps[1:], gaps[:-1]), [0]]) >= max(3, STRAY_GAP_SECONDS * fps)
         usual = np.median(np.repeat(lengths, lengths))  # the run that a typical sighting belongs to
-        for start, stop in edges[alone & (lengths <= _STRAY_FRAMES) & (usual >= 5 * lengths)]:
+        for start, stop in edges[alone & (lengths <= STRAY_FRAMES) & (usual >= 5 * lengths)]:
             strays[start:stop, joint] = True
     return strays

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
 
 import click
 
 from lifting import __version__
+from lifting.cli_batch import run_many
+from lifting.cli_completion import completion
 from lifting.cli_convert import convert
+from lifting.cli_demo import demo
 from lifting.cli_evaluate import evaluate
+from lifting.cli_export import export
+from lifting.cli_live import live
 from lifting.cli_train import train
-from lifting.console import INTERRUPTED, one_sentence_errors, printable, progress_bar, say
-
-MOST_NAMES = 3  # joints that a line of a summary names
+from lifting.cli_view import view
+from lifting.console import INTERRUPTED, one_sentence_errors, progress_bar, say
+from lifting.summary import fit_summary, summary
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -23,24 +27,37 @@ def main() -> None:
     """2D keypoints, or a video, to 3D human motion."""
 
 
+main.add_command(demo)
 main.add_command(train)
 main.add_command(evaluate)
 main.add_command(convert)
+main.add_command(live)
+main.add_command(export)
+main.add_command(view)
+main.add_command(completion)
 
 
 @main.command()
-@click.argument("source", required=False)
-@click.option("--video", type=click.Path(), help="Video file or folder of images.")
-@click.option("--keypoints", type=click.Path(), help="File or folder of 2D keypoints to lift instead of detecting.")
+@click.argument("source", nargs=-1)
+@click.option("--video", type=click.Path(), help="Video file or folder of images. Many: a folder without images in it, "
+              "of which all videos are taken, or a pattern in quotes, such as 'clips/*.mp4'.")
+@click.option("--keypoints", type=click.Path(), help="File of 2D keypoints, or a tool's folder of one JSON file per "
+              "frame, to lift instead of detecting. Many: any other folder, or a pattern in quotes.")
 @click.option("--output", "-o", type=click.Path(), multiple=True,
-              help="File to write (.npz .json .csv .h5 .mp4, with --mesh .glb .bvh .obj .ply .amass.npz); repeat it "
-              "for several.  [default: runs/NAME/...]")
+              help="File to write, in any format of `lift export --formats`; repeat it for several. "
+              "Of many files, {name} stands for each one's name.  [default: runs/NAME/...]")
 @click.option("--detector", default="auto", show_default=True, help="2D detector; `lift doctor` lists them.")
-@click.option("--detector-models", type=click.Path(), help="Folder with the detector's model files.")
+@click.option("--detector-models", type=click.Path(), help="The detector's model file, or the folder with its files.")
+@click.option("--every", type=int, default=1, show_default=True, metavar="K",
+              help="Detect in every K-th frame only and interpolate the keypoints between: faster; all are lifted.")
 @click.option("--person", default="all", show_default=True, metavar="all|largest|ID", help="Whom to lift.")
 @click.option("--camera", type=click.Path(), help="Calibration file: lift's JSON, OpenCV YAML or JSON, Pose2Sim TOML.")
 @click.option("--focal", type=float, help="Focal length in pixels.  [default: from metadata, else the image diagonal]")
+@click.option("--fov", type=float, help="Horizontal field of view in degrees instead of --focal.")
 @click.option("--height", type=float, help="Stature of the main person in metres; fixes the scale.")
+@click.option("--camera-height", type=float, help="Metres of the camera over the floor; fixes the scale instead.")
+@click.option("--smooth", type=float, default=0.5, show_default=True, metavar="0..1",
+              help="Smoothing of the motion in the world; the raw motion is kept.")
 @click.option("--start", type=float, help="First second to read.")
 @click.option("--end", type=float, help="Second to stop before.")
 @click.option("--fps", type=float, help="Frame rate of images, or of keypoints that do not state it.")
@@ -50,27 +67,31 @@ main.add_command(convert)
 @click.option("--weights", type=click.Path(), help="Other lifter weights (.safetensors).")
 @click.option("--mesh", is_flag=True, help="Fit a body mesh to everybody.")
 @click.option("--body", metavar="NAME|FILE", help="Body for --mesh, or a file of the SMPL family.  [default: lite]")
+@click.option("--workers", type=click.IntRange(1), help="Processes for many files.  [default: 1]")
+@click.option("--shard", metavar="I/N", help="Of many files, only the I-th of N shares, I from 1; for schedulers.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), help="Where many files are lifted.  [default: local]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @one_sentence_errors
 def run(
-    source: str | None,
+    source: tuple[str, ...],
     output: tuple[str, ...],
     weights: str | None,
     skeleton: str | None,
     as_json: bool,
     **options: object,
 ) -> None:
-    """Lift a video, or keypoints, to 3D motion."""
-    from lifting import pipeline
+    """Lift a video, or keypoints, to 3D motion; of many files, those that are finished are skipped."""
+    from lifting import batch, pipeline
 
-    if source is not None:
-        raise ValueError(f"got '{source}' without an option; try: lift run --video '{source}'")
-    source = options["video"], options["keypoints"]
-    if source == (None, None):
-        raise ValueError("got neither --video nor --keypoints; try: lift run --video clip.mp4")
+    source = _source(source, options["video"], options["keypoints"])
+    many = {name: options.pop(name) for name in ("workers", "shard", "engine")}
+    options["image_size"] = options["image_size"] or None
+    if batch.is_batch(*source):
+        run_many(output, as_json=as_json, weights=weights, skeleton=_skeleton(skeleton), **many, **options)
+        return
+    _check_single(**many)
     paths = list(output) or pipeline.default_outputs(*source, mesh=options["mesh"])
     report = None if output else paths[0].with_name("report.json")
-    options["image_size"] = options["image_size"] or None
     take = pipeline.run_video(
         **options, output=paths, report=report, skeleton=_skeleton(skeleton), lifter=_lifter(weights),
         progress=progress_bar,
@@ -80,6 +101,24 @@ def run(
     say(json.dumps(facts, indent=2) if as_json else summary(take, paths))
     if take.metadata["interrupted"]:
         sys.exit(INTERRUPTED)
+
+
+def _source(words: tuple[str, ...], video: str | None, keypoints: str | None) -> tuple[str | None, str | None]:
+    """The video and the keypoints; ValueError for words without an option, which a shell makes of a bare pattern."""
+    given = video or keypoints
+    if words and given:
+        raise ValueError(f"got '{words[0]}' after '{given}'; for many files give a folder, or a pattern in quotes")
+    if words:
+        raise ValueError(f"got '{words[0]}' without an option; try: lift run --video '{words[0]}'")
+    if not given:
+        raise ValueError("got neither --video nor --keypoints; try: lift run --video clip.mp4")
+    return video, keypoints
+
+
+def _check_single(**many: object) -> None:
+    for name, value in many.items():
+        if value is not None:
+            raise ValueError(f"got --{name} with one clip; it is for many: a folder of them, or a pattern in quotes")
 
 
 def _skeleton(name: str | None) -> object:
@@ -98,34 +137,10 @@ def _lifter(weights: str | None) -> object:
     return Lifter.load(weights)
 
 
-def summary(take, paths: Iterable) -> str:  # noqa: ANN001  the type would import the library at start-up
-    """What was found, repaired, assumed and written, in a few lines."""
-    focal = " x ".join(f"{f:g}" for f in dict.fromkeys(take.metadata["focal_px"]))
-    lines = [f"{headline(take)}, focal length {focal} px, detector {take.metadata['detector']}"]
-    for report in take.metadata["people"]:
-        repairs, missed = report["repairs"], report["reprojection_error_px"]
-        missed = "unknown" if missed is None else f"{missed} px"
-        lines.append(
-            f"  person {report['id']}: seen in {report['frames']} frames, confidence {report['mean_confidence']:.2f}, "
-            f"left/right swaps repaired in {repairs['swapped_frames']} frames, {repairs['outliers']} outliers masked, "
-            f"reprojection error {missed}, sigma {1000 * report['median_sigma_m']:.0f} mm"
-        )
-    lines += body_lines(take)
-    lines += [f"  assumed: {sentence}" for sentence in take.assumed]
-    lines += [f"  warning: {sentence}" for sentence in [*take.metadata["warnings"], *body_warnings(take)]]
-    return "\n".join(map(printable, [*lines, *(f"wrote {path}" for path in paths)]))
-
-
-def headline(take) -> str:  # noqa: ANN001
-    """Name, people and frames of a take."""
-    people = len(take.people)
-    return f"{take.name}: {people} {'person' if people == 1 else 'people'}, {len(take)} frames at {take.fps:g} frames/s"
-
-
 @main.command()
 @click.argument("result", type=click.Path())
 @click.option("--output", "-o", type=click.Path(), multiple=True,
-              help="File to write (.npz .json .h5 .csv .glb .bvh .obj .ply .amass.npz .mp4); repeat it for several.  "
+              help="File to write, in any format of `lift export --formats`; repeat it for several.  "
               "[default: runs/NAME/body.npz, body.glb, fit_report.json]")
 @click.option("--body", metavar="NAME|FILE", help="Body to fit, or a file of the SMPL family.  "
               "[default: that of the result, else lite]")
@@ -148,48 +163,6 @@ def fit(result: str, output: tuple[str, ...], no_contacts: bool, as_json: bool, 
     paths += [report] if report else []
     facts = {**pipeline.report_of(take), "outputs": list(map(str, paths))}
     say(json.dumps(facts, indent=2) if as_json else fit_summary(take, paths))
-
-
-def fit_summary(take, paths: Iterable) -> str:  # noqa: ANN001
-    """Whose body was fitted, how well, on what assumptions, and what was written, in a few lines."""
-    about = take.metadata["body"]
-    lines = [f"{headline(take)}, body {about['name']}, mode {about['mode']}", *body_lines(take)]
-    lines += [f"  assumed: {sentence}" for sentence in take.assumed]
-    lines += [f"  warning: {sentence}" for sentence in body_warnings(take)]
-    return "\n".join(map(printable, [*lines, *(f"wrote {path}" for path in paths)]))
-
-
-def body_lines(take) -> list[str]:  # noqa: ANN001
-    """One line for each fitted body: stature, residuals and contacts."""
-    lines = []
-    for report in take.metadata.get("body", {}).get("people", ()):
-        pixels, residual = report["mean_reprojection_px"], report["mean_residual_mm"]
-        missed = "unknown" if pixels is None else f"{pixels} px"
-        apart = "unknown" if residual is None else f"{residual:.0f} mm"
-        lines.append(
-            f"  body of person {report['id']}: stature {report['stature_m']:.2f} m, residual {apart}, "
-            f"reprojection error {missed}, {_contact_sentence(report['contacts'])}"
-        )
-    return lines
-
-
-def _contact_sentence(contacts: dict | None) -> str:
-    """How much the feet stand, of the share of the frames for which each of their points does."""
-    if not contacts:
-        return "no contacts"
-    return f"feet on the floor for {sum(contacts.values()) / len(contacts):.0%} of the time"
-
-
-def body_warnings(take) -> list[str]:  # noqa: ANN001
-    """The warnings of the fits, each with whom it is about, long lists of joints as their number."""
-    about = take.metadata.get("body", {})
-    fitted = [f"body of person {person['id']}: {_without_list(sentence, person.get('weak_twist', ()))}"
-              for person in about.get("people", ()) for sentence in person["warnings"]]  # fmt: skip
-    return [*fitted, *about.get("warnings", ())]
-
-
-def _without_list(sentence: str, names: list[str]) -> str:
-    return sentence.replace(", ".join(names), f"{len(names)} joints") if len(names) > MOST_NAMES else sentence
 
 
 @main.command()

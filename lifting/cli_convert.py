@@ -43,6 +43,33 @@ def dataset(source: str, output: str, keypoints: str | None) -> None:
     if not output.lower().endswith(".h5"):
         raise ValueError(f"got the output {output!r}, expected a name that ends in .h5; choose one")
     clips = open_clips(source, keypoints=keypoints)
-    write_clips(output, progress_bar(clips, len(clips), "converting"), name=clips.name)
+    write_clips(output, progress_bar(clips, len(clips), "converting", unit="clip"), name=clips.name)
     say(printable(f"{clips.name}: {len(clips)} clips, {clips.frames} frames"))
+    say(printable(f"wrote {output}"))
+
+
+@convert.command()
+@click.argument("weights", type=click.Path(), required=False)
+@click.option("--output", "-o", type=click.Path(), required=True, help="File to write (.onnx).")
+@click.option("--lookahead", type=int, default=0, show_default=True,
+              help="Frames that a causal lifter's answers may wait for, one of its own, such as 0, 5 or 15.")
+@click.option("--streaming", is_flag=True, help="One frame and a state in, one pose and the next state out.")
+@one_sentence_errors
+def onnx(weights: str | None, output: str, lookahead: int, streaming: bool) -> None:
+    """Convert a lifter's WEIGHTS, by default the default lifter's, to ONNX and compare both."""
+    from lifting.models.onnx_export import LARGEST_DIFFERENCE, write_lifter, write_temporal
+    from lifting.predict import Lifter
+
+    if not output.lower().endswith(".onnx"):
+        raise ValueError(f"got the output {output!r}, expected a name that ends in .onnx; choose one")
+    lifter = Lifter.load(weights)
+    if lifter.header.kind != "temporal":
+        written = write_lifter(output, lifter.network, lifter.header, lookahead=lookahead, streaming=streaming)
+    elif lookahead or streaming:
+        raise ValueError("got weights of the reference network, which goes into ONNX for whole sequences only; leave "
+                         "--lookahead and --streaming out")
+    else:
+        written = write_temporal(output, lifter.pose, lifter.trajectory, lifter.header)
+    say(printable(f"{written.contents}; from PyTorch's float32 joints it differs by at most {written.difference:.1e} m "
+                  f"(limit {LARGEST_DIFFERENCE:g} m)"))
     say(printable(f"wrote {output}"))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
-from lifting.console import one_sentence_errors, printable, progress_bar, say
+from lifting.console import one_sentence_errors, printable, progress_bar, refuse_options, say
+
+OF_RESULT = ("result", "truth", "output", "as_json")  # parameters that are looked at beside a RESULT
 
 
 @click.command()
@@ -15,22 +19,28 @@ from lifting.console import one_sentence_errors, printable, progress_bar, say
 @click.option("--keypoints", help="Which 2D keypoints, where the data set has several, such as cpn_ft_h36m_dbb.")
 @click.option("--subjects", help="Subjects, with commas, such as S9,S11.  [default: all labelled]")
 @click.option("--actions", help="Actions, with commas; beginnings of names are enough.  [default: all]")
+@click.option("--downsample", default=1, show_default=True, help="Lift and score every so many frames.")
 @click.option("--no-flip", is_flag=True, help="Do not average with the mirrored input.")
 @click.option("--by-subject", is_flag=True, help="Also make a table for each subject.")
 @click.option("--convention", type=click.Choice(["metric", "rescaled"]), default="metric", show_default=True,
               help="Score metres as they are, or at the true depth as MotionBERT's evaluation.")
+@click.option("--device", type=click.Choice(["cpu", "cuda", "mps"]), default="cpu", show_default=True)
 @click.option("--output", "-o", type=click.Path(), multiple=True,
               help="File to write: .md, .tex or .json; repeat it for several.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @one_sentence_errors
 def evaluate(result: str | None, truth: str | None, output: tuple[str, ...], as_json: bool, **options: object) -> None:
     """Measure a lifter on labelled data, or a RESULT of lift run against its --truth."""
+    from lifting.files import check_writable
     from lifting.training.evaluate_tables import check_table_name, to_json, to_markdown, write_table
 
-    for path in output:
-        check_table_name(path)
     if (result is None) != (truth is None):
         raise ValueError("got only one of RESULT and --truth; try: lift evaluate motion.npz --truth truth.npz")
+    if result is not None:
+        refuse_options(OF_RESULT, "a RESULT is compared with its truth as it is")
+    for path in output:  # before the work
+        check_table_name(path)
+        check_writable(path)
     found = _evaluate_data(**options) if result is None else _evaluate_result(result, truth)
     for path in output:
         write_table(path, found)
@@ -40,14 +50,16 @@ def evaluate(result: str | None, truth: str | None, output: tuple[str, ...], as_
 
 
 def _evaluate_data(data: str | None, weights: str | None, keypoints: str | None, subjects: str | None,
-                   actions: str | None, no_flip: bool, by_subject: bool, convention: str) -> object:  # fmt: skip
+                   actions: str | None, no_flip: bool, device: str, **options: object) -> object:  # fmt: skip
     from lifting.datasets.opening import open_clips
     from lifting.predict import Lifter
     from lifting.training.evaluate import evaluate
+    from lifting.training.trainer import check_device
 
+    check_device(device)
     clips = open_clips(data or "data", keypoints=keypoints).select(_names(subjects), _names(actions))
-    return evaluate(Lifter.load(weights), clips, flip=not no_flip, by_subject=by_subject, convention=convention,
-                    progress=progress_bar)  # fmt: skip
+    return evaluate(Lifter.load(weights, device), clips, flip=not no_flip, progress=partial(progress_bar, unit="clip"),
+                    **options)  # fmt: skip
 
 
 def _evaluate_result(result: str, truth: str) -> object:

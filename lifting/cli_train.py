@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
-from lifting.console import one_sentence_errors, printable, progress_bar, say
+from lifting.console import one_sentence_errors, printable, progress_bar, refuse_options, say
 
+OF_ADAPTING = ("init", "unlabeled", "steps", "device", "seed", "folder", "as_json")  # parameters looked at then
 RECEPTIVE_FIELDS = ("1", "3", "9", "27", "81", "243")
 
 
@@ -58,9 +60,6 @@ def train(init: str | None, folder: str, as_json: bool, **options: object) -> No
         report = _adapt(folder, **options) if init == "default" else _train(folder, init, **options)
     except FloatingPointError as error:
         raise ValueError(str(error)) from error
-    except KeyboardInterrupt:
-        say(f"stopped; what is done is kept in {printable(str(folder))}, the same command goes on", err=True)
-        raise
     if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
         say(json.dumps(report, indent=2) if as_json else "\n".join(map(printable, report["lines"])))
 
@@ -72,10 +71,14 @@ def _train(folder: Path, init: str | None, resume: bool, **options: object) -> d
 
     config = _config(**options)
     selection = _select(**options)
-    weights = train(
-        config, selection.labelled, selection.unlabelled, selection.validation, folder, ranges=selection.ranges,
-        unlabelled_ranges=selection.unlabelled_ranges, start=None if init is None else load_temporal(init),
-        resume=resume)  # fmt: skip
+    start = None if init is None else load_temporal(init)
+    try:
+        weights = train(
+            config, selection.labelled, selection.unlabelled, selection.validation, folder, ranges=selection.ranges,
+            unlabelled_ranges=selection.unlabelled_ranges, start=start, resume=resume)  # fmt: skip
+    except KeyboardInterrupt:
+        say(f"stopped; what is done is kept in {printable(str(folder))}, the same command goes on", err=True)
+        raise
     errors = load_temporal(weights).header.metrics
     lines = [f"validation: {', '.join(f'{name} {value:g}' for name, value in errors.items())}"] if errors else []
     return {"weights": str(weights), "curves": str(folder / CURVES), "metrics": str(folder / "metrics.jsonl"),
@@ -134,14 +137,20 @@ def _warn(text: str) -> None:
 
 def _adapt(folder: Path, unlabeled: str | None, steps: int | None, device: str | None, seed: int, **_: object) -> dict:
     """Adapt the default lifter to a folder of one's own footage."""
+    refuse_options(OF_ADAPTING, "--init default adapts lift's own weights to --unlabeled alone")
     if unlabeled is None:
         raise ValueError("got --init default without footage; try: lift train --init default --unlabeled FOLDER")
     from lifting.footage import adapt_folder
 
     output = folder / "lifter.safetensors"
-    report = adapt_folder(unlabeled, output, steps=steps, device=device or "cpu", seed=seed, progress=progress_bar,
+    report = adapt_folder(unlabeled, output, steps=steps, device=device or "cpu", seed=seed, progress=_progress,
                           report=_warn)  # fmt: skip
     return {"weights": str(output), "lines": [*report.lines(), f"wrote {output}"]}
+
+
+def _progress(iterable: Iterable, total: int | None, title: str) -> Iterable:
+    """A bar over the frames of a video or the steps of adapting."""
+    return progress_bar(iterable, total, title, unit="step" if title == "adapting" else "frame")
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from importlib import metadata
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +17,8 @@ PACKAGES = (
     ("ai-edge-litert", "ai_edge_litert", "default detector", INSTALL_HINT),
     ("mediapipe", "mediapipe", "model files of the default detector", INSTALL_HINT),
 )
+
+NEEDS_WEIGHTS = "its weights by --detector-models, or a download on first use"
 
 
 def examine() -> dict:
@@ -41,13 +43,16 @@ def _package(distribution: str, module: str, purpose: str, install: str) -> dict
 
 
 def _detectors() -> list[dict]:
-    from lifting.detectors import DETECTORS, create_detector
+    from lifting.detectors import DETECTORS, WITHOUT_WEIGHTS, create_detector
 
     found = []
     for name in DETECTORS:
         try:
-            create_detector(name)
-            found.append({"name": name, "usable": True, "why": ""})
+            if name in WITHOUT_WEIGHTS:  # making it would download them
+                import_module(WITHOUT_WEIGHTS[name]).check_installed()
+            else:
+                create_detector(name)
+            found.append({"name": name, "usable": True, "why": NEEDS_WEIGHTS if name in WITHOUT_WEIGHTS else ""})
         except (ImportError, OSError, ValueError) as error:
             found.append({"name": name, "usable": False, "why": str(error)})
     return found
@@ -99,7 +104,7 @@ def describe(findings: dict) -> str:
         state = package["version"] or f"missing: {package['install']}"
         lines.append(f"  {package['name']:<15} {state}  ({package['purpose']})")
     for detector in findings["detectors"]:
-        lines.append(f"  detector {detector['name']:<12} {'usable' if detector['usable'] else detector['why']}")
+        lines.append(f"  detector {detector['name']:<12} {_state_of(detector)}")
     for weights in findings["weights"]:
         state = weights["why"]
         if weights["usable"]:
@@ -109,3 +114,9 @@ def describe(findings: dict) -> str:
         state = body["why"] or f"{body['vertices']} vertices, {body['joints']} joints"
         lines.append(f"  body {body['name']:<16} {state}")
     return "\n".join(lines)
+
+
+def _state_of(detector: dict) -> str:
+    if not detector["usable"]:
+        return detector["why"]
+    return f"usable with {detector['why']}" if detector["why"] else "usable"

@@ -72,23 +72,28 @@ def detect_people(
     fps: float | None = None,
     progress: Progress | None = None,
     models: str | Path | None = None,
+    every: int = 1,
 ) -> Evidence:
     """Runs a detector and the tracker over a video in one pass and constant memory.
 
-    models: folder with the detector's model files.
+    models: folder with the detector's model files, or the file. every: only each so many frames, and the last one, are
+    given to the detector; keypoints in those between are interpolated. Raises ValueError when nobody is found.
     """
-    from lifting.tracks import Tracker
+    if every < 1:
+        raise ValueError(f"got every={every}, expected to detect in every frame (1) or in every second, third, ... one")
+    from lifting.tracks import Tracker, interpolate_skipped
     from lifting.video import open_video
 
     with open_video(video, start, end, fps) as reader:
-        found = _create_detector(detector, models) if isinstance(detector, str) else detector
-        tracker = Tracker(found.skeleton, reader.image_size, reader.fps)
+        found = load_detector(detector, models) if isinstance(detector, str) else detector
+        tracker = Tracker(found.skeleton, reader.image_size, reader.fps, every)
         notes, interrupted = [], False
         frames = progress(reader, reader.num_frames, "detecting") if progress else reader
         try:
-            with closing(_pixels(frames)) as pixels:
-                for detections in found.detect(pixels):
-                    tracker.update(detections)
+            taken: list[int] = []
+            with closing(_pixels(frames, every, taken)) as pixels:
+                for number, detections in enumerate(found.detect(pixels)):
+                    tracker.update(detections, taken[number])
         except KeyboardInterrupt:
             if not tracker.num_frames:
                 raise
@@ -98,12 +103,15 @@ def detect_people(
             )
             notes.append(f"interrupted after {tracker.num_frames} frames: the rest of the video was not read")
         times = np.array(reader.times[: tracker.num_frames])
-        tracks = [(track.id, track.keypoints) for track in tracker.finish()]
+        tracks = [(track.id, interpolate_skipped(track.keypoints, every)) for track in tracker.finish()]
         if not tracks:
             raise ValueError(
                 f"no person found in the {tracker.num_frames} frames of '{reader.path.name}'; check that people are in "
                 "view and large enough, or bring keypoints of another detector with --keypoints"
             )
+        assumed = list(reader.assumed)
+        if every > 1:
+            assumed.append(f"people were detected in every {every}. frame and their keypoints interpolated in between")
         notes += reader.warnings
         rate = reader.fps
         if reader.variable_rate:
@@ -112,11 +120,12 @@ def detect_people(
             tracks = [(number, keypoints) for number, keypoints in tracks if keypoints.seen.any()]
         return Evidence(
             reader.path.stem, reader.image_size, rate, times, tracks, found.name, reader.focal_metadata,
-            list(reader.assumed), notes, interrupted,
+            assumed, notes, interrupted,
         )  # fmt: skip
 
 
-def _create_detector(name: str, models: str | Path | None) -> Detector:
+def load_detector(name: str, models: str | Path | None = None) -> Detector:
+    """The detector of that name, with the model files of a folder if one is given; ValueError if it takes none."""
     from lifting.detectors import create_detector
 
     if models is None:
@@ -127,9 +136,17 @@ def _create_detector(name: str, models: str | Path | None) -> Detector:
         raise ValueError(f"the detector '{name}' takes no folder of models; leave out --detector-models") from error
 
 
-def _pixels(frames: Iterable) -> Iterator[np.ndarray]:
-    for frame in frames:
-        yield frame.rgb
+def _pixels(frames: Iterable, every: int, taken: list[int]) -> Iterator[np.ndarray]:
+    """The pixels of each ``every``-th frame and of the last one; their numbers are added to ``taken``."""
+    skipped = None
+    for number, frame in enumerate(frames):
+        skipped = (number, frame.rgb) if number % every else None
+        if skipped is None:
+            taken.append(number)
+            yield frame.rgb
+    if skipped is not None:
+        taken.append(skipped[0])
+        yield skipped[1]
 
 
 def _even_rate(

@@ -38,6 +38,8 @@ CAMERA_SUFFIXES = (".json", ".yaml", ".yml", ".toml")
 CAMERA_STEM = "camera"
 SHORTEST_SECONDS = 0.5  # people seen for less say nothing about bones that keep their lengths
 _UNREADABLE = (ValueError, OSError, ImportError)
+_NO_CAMERA = "its focal length is not known; a camera file beside it would tell"
+_OPTION = "; pass --"  # begins the advice of sentences that were made for `lift run`
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,10 @@ def read_footage(
         skeleton: layout that all keypoints are brought into.
         detector: finds people in videos without keypoints.
         progress: shows the progress within a video.
-        report: is told, in one sentence each, which files are left out and why.
+        report: is told, in one sentence each, which files are left out and why, and what is assumed of the others.
 
-    Raises FileNotFoundError for a folder that does not exist and ValueError when nothing in it can be used.
+    Raises FileNotFoundError for a folder that does not exist, ValueError when nothing in it can be used, and
+    KeyboardInterrupt after Ctrl-C, also where the detection would end with what it has.
     """
     folder, skeleton = Path(folder).expanduser(), get_skeleton(skeleton)
     if not folder.is_dir():
@@ -102,6 +105,9 @@ def read_footage(
             continue
         clips += found
         notes += [(source.file_name, sentence) for sentence in said]
+        if report:
+            for sentence in said:
+                report(f"'{source.file_name}': {sentence}")
     if not clips:
         raise ValueError(_nothing_usable(folder, skipped))
     return Footage(ClipList(clips, folder.name), tuple(skipped), tuple(notes))
@@ -153,6 +159,8 @@ def _read_source(
         evidence = read_evidence(source.keypoints, video=source.video, camera=source.camera)
     else:
         evidence = detect_people(source.video, detector, progress=progress)
+        if evidence.interrupted:
+            raise KeyboardInterrupt
     camera = _camera_of(evidence, source.camera)
     clips = []
     for number, keypoints in evidence.people:
@@ -163,7 +171,8 @@ def _read_source(
             clips.append(Clip(source.name, f"person {number}", "own", keypoints, None, camera))
     if not clips:
         raise ValueError(f"it shows nobody for at least {SHORTEST_SECONDS} s; give longer footage")
-    return clips, evidence.assumed + evidence.warnings
+    said = [sentence.partition(_OPTION)[0] for sentence in evidence.assumed + evidence.warnings]
+    return clips, said + [_NO_CAMERA] * (camera is None)
 
 
 def _camera_of(evidence: Evidence, path: Path | None) -> Camera | None:

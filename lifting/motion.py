@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lifting.cameras import Camera
 
 FRAMES = ("camera", "world")
+CONTACT_POINTS = ("left_heel", "left_toe", "right_heel", "right_toe")
+"""Order of the columns of `Person.contacts`."""
 RADIUS_68 = 1.8724  # standard deviations per axis in the radius that holds 68 % of a normal distribution in 3D
 
 
@@ -166,7 +168,7 @@ class BodyMotion:
         return dataclasses.replace(self, **changes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Person:
     """One person of a take.
 
@@ -175,25 +177,52 @@ class Person:
         keypoints: the 2D evidence, spanning all T frames of the take.
         motion: the lifted motion of the same T frames, or None.
         body: the fitted body's motion over the same T frames, or None.
+        world: the motion in the frame ``world``, smoothed, with constant bones and locked feet (see `lifting.world`),
+            beside the raw `motion`; or None.
+        contacts: (T, 4) float32, the probability that each point of `CONTACT_POINTS` stands on
+            something; NaN where the person is absent; or None.
 
-    Raises ValueError when keypoints, motion and body differ in length or fps, and motion and body in frame.
+    Raises ValueError when the parts differ in length or fps, motion and body in frame, when `world` is in another frame
+    or layout, and for contacts outside 0 to 1.
     """
 
     id: int
     keypoints: Keypoints2D
     motion: Motion | None = None
     body: BodyMotion | None = None
+    world: Motion | None = None
+    contacts: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts belong together."""
         if isinstance(self.id, bool) or not isinstance(self.id, Integral) or self.id < 0:
             raise ValueError(f"the id of a person must be a whole number from 0, got {self.id!r}.")
         set_fields(self, id=int(self.id))
-        for what, part in (("motion", self.motion), ("body", self.body)):
+        for what, part in (("motion", self.motion), ("body", self.body), ("world motion", self.world)):
             self._check_part(what, part)
         if self.motion is not None and self.body is not None and self.motion.frame != self.body.frame:
             raise ValueError(f"person {self.id} has a motion in the frame {self.motion.frame!r} but a body in "
                              f"{self.body.frame!r}; both must be in one frame.")
+        self._check_world()
+
+    def _check_world(self) -> None:
+        if self.world is not None and self.world.frame != "world":
+            raise ValueError(f"the world motion of person {self.id} is in the frame {self.world.frame!r}, expected "
+                             "'world'; move it there.")
+        if self.world is not None and self.motion is not None and self.world.skeleton != self.motion.skeleton:
+            raise ValueError(f"person {self.id} has a motion of the layout {self.motion.skeleton.name!r} but a world "
+                             f"motion of {self.world.skeleton.name!r}; both must have one.")
+        if self.contacts is not None:
+            contacts = as_float_array(self.contacts, "contacts", (len(self.keypoints), len(CONTACT_POINTS)))
+            if (contacts < 0).any() or (contacts > 1).any():
+                raise ValueError(f"the contacts of person {self.id} must be probabilities from 0 to 1.")
+            set_fields(self, contacts=contacts)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal in every field, NaN equal to NaN."""
+        return equal_values(self, other) if isinstance(other, Person) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
 
     def _check_part(self, what: str, part: Motion | BodyMotion | None) -> None:
         if part is not None and len(part) != len(self.keypoints):

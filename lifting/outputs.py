@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,12 +14,13 @@ import numpy as np
 
 from lifting import export
 from lifting.evidence import Progress
-from lifting.export import BODY_FORMATS, FORMATS, as_path, format_of, suffix_of
+from lifting.export import BODY_FORMATS, FORMATS, MOTION_FORMATS, as_path, format_of, suffix_of
 from lifting.export.mesh_files import frame_in_name, frame_of_name
 from lifting.export.scene import path_of_person
-from lifting.files import atomic_path, atomic_write, check_writable
-from lifting.levelling import level_take
+from lifting.files import atomic_path, check_writable
 from lifting.motion import Take
+from lifting.quality import write_report
+from lifting.world import presented
 
 if TYPE_CHECKING:
     from lifting.body import BodyModel
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 VIDEO_SUFFIX = ".mp4"
-FRAME_FORMATS, PERSON_FORMATS = (".obj", ".ply"), (".bvh", ".amass.npz")  # that hold one frame, one person
+FRAME_FORMATS = (".obj", ".ply")  # that hold one frame
 RESULT, BODY_RESULT, BODY_SCENE = "result.npz", "body.npz", "body.glb"
 OVERLAY_VERTICES = 1000  # at least, of the meshes in an overlay: at its size nobody sees more
 
@@ -88,7 +88,7 @@ def check_outputs(outputs: Sequence[Path], present: Mapping[int, np.ndarray]) ->
             raise ValueError(f"'{path.name}' asks for frame {number}, in which nobody is seen; choose another")
     places = list(outputs)
     for path in outputs:
-        if suffix_of(path) in PERSON_FORMATS:
+        if suffix_of(path) and format_of(path).one_person:
             places += [path_of_person(path, number, suffix_of(path)) for number in [*present][1:]]
     _check_distinct(places)
     for path in places[len(outputs) :]:
@@ -99,11 +99,13 @@ def _check_format(path: Path, bodies: bool) -> None:
     """ValueError or ImportError for a file in a format that is unknown, or needs what is not there."""
     suffix = VIDEO_SUFFIX if path.suffix.lower() == VIDEO_SUFFIX else suffix_of(path)
     if not suffix:
-        known = ", ".join((*FORMATS, *(BODY_FORMATS if bodies else ()), VIDEO_SUFFIX))
+        known = ", ".join((*FORMATS, *MOTION_FORMATS, *(BODY_FORMATS if bodies else ()), VIDEO_SUFFIX))
         raise ValueError(f"got the output '{path.name}' with the suffix '{path.suffix}', expected one of {known}")
     if suffix in BODY_FORMATS and not bodies:
         raise ValueError(f"the output '{path.name}' would hold a body and none is fitted; add --mesh (mesh=True)")
-    if suffix == VIDEO_SUFFIX and find_spec("av") is None:
+    if suffix != VIDEO_SUFFIX:
+        format_of(path).check_package(path)
+    elif find_spec("av") is None:
         raise ImportError(f"writing '{path.name}' needs PyAV: pip install '.[video]' in a clone of lift")
 
 
@@ -118,13 +120,16 @@ def _holds_one_frame(path: Path) -> bool:
     return suffix_of(path) in FRAME_FORMATS
 
 
-def default_outputs(video: str | Path | None, keypoints: str | Path | None, mesh: bool = False) -> list[Path]:
+def default_outputs(
+    video: str | Path | None, keypoints: str | Path | None, mesh: bool = False, name: str | None = None
+) -> list[Path]:
     """What ``lift run`` writes without ``--output``, in ``runs/NAME/``: the result, the overlay and the bodies' scene.
 
-    The overlay needs a `video`, the scene a `mesh`.
+    The overlay needs a `video`, the scene a `mesh`. NAME is that of the source unless `name` is given.
     """
-    source = Path(video or keypoints).resolve()
-    name = f"{source.parent.name}-{source.stem}" if source.name == RESULT else source.stem  # runs/clip/result.npz
+    if name is None:
+        source = Path(video or keypoints).resolve()
+        name = f"{source.parent.name}-{source.stem}" if source.name == RESULT else source.stem  # runs/clip/result.npz
     names = [RESULT, *([f"overlay{VIDEO_SUFFIX}"] if video is not None else []), *([BODY_SCENE] if mesh else [])]
     return [_run_folder(name) / file for file in names]
 
@@ -153,12 +158,12 @@ def save(
 ) -> Path:
     """Write a take in the format of the suffix, whole or not at all; returns the path.
 
-    Results are in the axes of the take. Formats for bodies alone stand upright on the floor where the fit found it (see
-    `lifting.levelling`), unless `meshes` are given, which are written as they are.
+    Results are in the axes of the take. What other programs open shows the motion in the world, where the take was
+    placed there (see `lifting.world.presented`), unless `meshes` are given, which are written as they are.
 
     Args:
         take: the take.
-        path: the file. ``.bvh`` and ``.amass.npz`` hold one person: the others go to ``NAME.person2.bvh`` beside it;
+        path: the file. Some formats, as ``.bvh``, hold one person: the others go to ``NAME.person2.bvh`` beside it;
             ``.obj`` and ``.ply`` hold the frame whose number is in the name: ``clip.120.obj``.
         meshes: the bodies for the formats that hold them, where they are not to be made from the take's own.
         body: the body model those are made with, where its name in the take is not enough: a file of the SMPL family.
@@ -167,8 +172,8 @@ def save(
     place.
     """
     path = as_path(path)
-    if meshes is None and isinstance(take, Take) and format_of(path).needs_bodies:
-        take = level_take(take)
+    if meshes is None and isinstance(take, Take) and format_of(path).takes_meshes:
+        take = presented(take)
         meshes = body_meshes(take, body)
     return export.save(take, path, meshes=meshes or ())
 
@@ -202,13 +207,13 @@ def write_outputs(
 ) -> None:
     """Writes every output: all files or none, and then the videos, so that an interrupt keeps the files.
 
-    Results are in the axes of the camera; bodies, and the 3D view of the video, are levelled where the floor is known.
+    Results are in the axes of the take; all else shows the motion in the world, where the take was placed there.
     body: the model of the take's bodies, if it has any.
     """
     videos = [path for path in outputs if path.suffix.lower() == VIDEO_SUFFIX]
     results = [path for path in outputs if suffix_of(path) in FORMATS]
-    scenes = [path for path in outputs if suffix_of(path) in BODY_FORMATS]
-    level = level_take(take)
+    scenes = [path for path in outputs if suffix_of(path) in (*MOTION_FORMATS, *BODY_FORMATS)]
+    level = presented(take)
     with ExitStack() as written:
         export.write_files(export.files_of(take, results), written)
         if scenes:
@@ -216,10 +221,10 @@ def write_outputs(
         if report is not None:
             write_report(take, written.enter_context(atomic_path(report)))
     for path in videos:
-        _write_overlay(level, path, video, start, end, progress, body_meshes(level, body, _overlay_level(body)))
+        _write_overlay(level, path, video, start, end, progress, body_meshes(level, body, overlay_level(body)))
 
 
-def _overlay_level(body: BodyModel | None) -> str:
+def overlay_level(body: BodyModel | None) -> str:
     """The name of the body's coarsest mesh that still looks smooth in an overlay."""
     sizes = {} if body is None else {name: len(preview.vertex_ids) for name, preview in body.previews.items()}
     return min((name for name, size in sizes.items() if size >= OVERLAY_VERTICES), key=sizes.get, default="full")
@@ -235,7 +240,7 @@ def _write_overlay(
     meshes: Sequence[SkinnedMesh],
 ) -> None:
     from lifting.video import open_video
-    from lifting.view.overlay import write_overlay
+    from lifting.view.overlay import shown_size, write_overlay
 
     if video is None:
         width, height = take.image_size
@@ -245,6 +250,7 @@ def _write_overlay(
         return
     images_rate = take.fps if Path(video).is_dir() else None  # a video file brings its own
     with open_video(video, start, end, images_rate) as reader:
+        reader.frame_size = shown_size(take.image_size)
         frames = ((frame.time_seconds, frame.rgb) for frame in reader)
         last = take.times[-1] + 0.5 / take.fps
         kept = _until(frames, last)
@@ -257,20 +263,6 @@ def _until(frames: Iterable[tuple[float, np.ndarray]], last: float) -> Iterator[
         if time > last:
             return
         yield time, rgb
-
-
-def write_report(take: Take, path: Path) -> None:
-    """The take's report as JSON: people, confidence, repairs, camera, what was assumed, warnings."""
-    with atomic_write(path) as file:
-        file.write(json.dumps(report_of(take), indent=2).encode())
-
-
-def report_of(take: Take) -> dict:
-    """The take's report: plain JSON-able facts."""
-    return {
-        "name": take.name, "frames": len(take), "fps": take.fps, "image_size": list(take.image_size),
-        "assumed": list(take.assumed), **take.metadata,
-    }  # fmt: skip
 
 
 def _same_file(path: Path, other: Path) -> bool:

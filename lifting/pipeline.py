@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lifting import __version__
-from lifting.anatomy import check_height
+from lifting.anatomy import H36M, check_height
 from lifting.cameras import Camera
-from lifting.cleaning import person_size
 from lifting.evidence import (
     Evidence,
     Progress,
@@ -22,7 +21,6 @@ from lifting.evidence import (
     read_evidence,
 )
 from lifting.export import load
-from lifting.keypoints import Keypoints2D
 from lifting.motion import Motion, Person, Take
 from lifting.outputs import (
     check_outputs,
@@ -31,16 +29,17 @@ from lifting.outputs import (
     no_empty_folders,
     plan_outputs,
     recorded_body,
-    report_of,
     write_outputs,
-    write_report,
 )
-from lifting.skeletons import Skeleton, get_skeleton
+from lifting.quality import report_of, report_person, write_report
+from lifting.skeletons import Skeleton
+from lifting.smoothing import cut_off
+from lifting.world import DEFAULT_SMOOTHING, check_camera_height, place_in_world
 
 if TYPE_CHECKING:
     from lifting.body import BodyModel
     from lifting.detectors import Detector
-    from lifting.predict import Lifted, Lifter
+    from lifting.predict import Lifter
 
 __all__ = [
     "Evidence",
@@ -53,15 +52,8 @@ __all__ = [
     "write_report",
 ]
 
-SURE_SCORE = 0.3  # a joint below it is a detector's guess
-POOR_REPROJECTION = 0.06  # share of the person's size in the image
-POOR_SIGMA = 0.2  # metres
-POOR_SCORE = 0.5  # mean confidence of the body joints below which a lift is called doubtful
-MANY_SWAPS = 0.25  # share of exchanged frames above which the majority no longer tells which side is which
-POOR_RATE = 0.6  # share of a person's span in which they were seen
 SHORT_SECONDS, SHORT_SIGMA, TORN_MM = 0.3, 0.095, 65.0  # seconds, metres and millimetres, see `_brevity`
 NO_HEIGHT = "no height given"
-BODY = get_skeleton("lift17").joints[:13]
 
 
 def run_video(
@@ -73,7 +65,10 @@ def run_video(
     person: str | int = "all",
     camera: Camera | str | Path | None = None,
     focal: float | None = None,
+    fov: float | None = None,
     height: float | None = None,
+    camera_height: float | None = None,
+    smooth: float = DEFAULT_SMOOTHING,
     start: float | None = None,
     end: float | None = None,
     fps: float | None = None,
@@ -81,6 +76,7 @@ def run_video(
     skeleton: str | Skeleton | None = None,
     sequence: str | None = None,
     detector_models: str | Path | None = None,
+    every: int = 1,
     report: str | Path | None = None,
     lifter: Lifter | None = None,
     mesh: bool = False,
@@ -97,12 +93,16 @@ def run_video(
             nothing is written without.
         detector: a name in ``lifting.detectors.DETECTORS`` or an object of that protocol.
         person: ``all``, ``largest`` (by visible area over time) or an id.
-        camera: intrinsics, or a file that holds them. focal: focal length in pixels instead.
+        camera: a camera, or a file that holds one; where it has a pose, or one per frame, that tells gravity and floor.
+        focal: focal length in pixels instead. fov: horizontal field of view in degrees instead.
         height: stature of the main person in metres; fixes the scale.
+        camera_height: metres of the camera over the floor; fixes the scale instead.
+        smooth: smoothing of the motion in the world, 0 (none) to 1; the raw motion is kept.
         start, end: seconds of the video.
         fps, image_size, skeleton: of images or keypoint files that do not state them.
         sequence: which of a VideoPose3D data set, ``subject/action/camera``.
-        detector_models: folder with the detector's model files, where they are not to come from an installed package.
+        detector_models: the detector's model file, or a folder with its files, where no installed package has them.
+        every: detect in each so many frames only; keypoints in between are interpolated, and all frames are lifted.
         report: JSON file for the report.
         lifter: other weights than the default ones.
         mesh: whether to fit bodies to the motion. body: which, by its name or a file of the SMPL family; ``lite``.
@@ -116,11 +116,19 @@ def run_video(
     to write to shows before anything is written, and no output ever appears in part.
     """
     check_choices(video, keypoints, person, camera, focal, height)
+    check_camera_height(camera_height)
+    cut_off(smooth)
+    if fov is not None and (focal is not None or camera is not None):
+        raise ValueError("got a field of view together with a camera or a focal length; pass only one of them")
+    if height is not None and camera_height is not None:
+        raise ValueError("got both a height and a camera height, each of which fixes the scale; pass only one of them")
     if body is not None and not mesh:
         raise ValueError("got a body but no mesh is asked for; add --mesh (mesh=True)")
     for what, given in (("an image size", image_size), ("a skeleton", skeleton), ("a sequence", sequence)):
         if keypoints is None and given is not None:
             raise ValueError(f"got {what} with a video alone, but it describes keypoint files; drop it")
+    if keypoints is not None and every != 1:
+        raise ValueError(f"got --every {every} with keypoints, but nothing is detected then; drop it")
     check_sources(video, keypoints, start, end, fps, camera)
     model = _load_body(body) if mesh else None
     progress = progress or _no_progress
@@ -135,12 +143,15 @@ def run_video(
             )  # fmt: skip
         else:
             evidence = detect_people(
-                video, detector, start=start, end=end, fps=fps, progress=progress, models=detector_models
+                video, detector, start=start, end=end, fps=fps, progress=progress, models=detector_models, every=every
             )
         evidence.people = choose_people(evidence, person)
         check_outputs(outputs, {number: _span(keypoints.seen.any(1)) for number, keypoints in evidence.people})
+        if fov is not None:
+            camera = Camera.from_fov(fov, evidence.image_size)
         view = choose_camera(evidence, camera, focal)
         take = lift_people(evidence, view, height, lifter)
+        take = place_in_world(take, smoothing=smooth, camera_height=camera_height)
         if model is not None:
             take = _fit(take, model, body, height=height, progress=progress)
         write_outputs(take, outputs, video, start, end, progress, report, model)
@@ -285,6 +296,9 @@ def lift_people(evidence: Evidence, camera: Camera, height: float | None = None,
     from lifting.predict import default_lifter
 
     lifter = lifter or default_lifter()
+    if lifter.header.skeleton_out != H36M.name:
+        raise ValueError(f"the weights {lifter.source} give joints in the layout {lifter.header.skeleton_out}, results "
+                         f"have {H36M.name}; use them with lift evaluate, or with Lifter.load(...).lift in Python")
     if height is None:
         evidence.assumed.append(
             f"{NO_HEIGHT}: sizes and distances follow the network's idea of the body; pass --height"
@@ -296,13 +310,14 @@ def lift_people(evidence: Evidence, camera: Camera, height: float | None = None,
             continue
         first, last = np.flatnonzero(keypoints.seen.any(1))[[0, -1]]
         try:
-            lifted = lifter.lift(keypoints.slice(first, last + 1), camera, height=None if people else height)
+            inside = keypoints.slice(first, last + 1)
+            lifted = lifter.lift(inside, camera, height=None if people else height)
         except ValueError as error:
             evidence.warnings.append(f"person {number} was not lifted: {error}")
             continue
         motion = _pad(lifted.motion, first, len(keypoints))
         people.append(Person(number, keypoints, motion))
-        reports.append(_report(number, keypoints, first, last, lifted))
+        reports.append(report_person(number, inside, lifted, camera, evidence.times[first:], first))
         evidence.warnings += [f"person {number}: {w}" for w in reports[-1]["warnings"]]
     if not people:
         raise ValueError(f"nobody in '{evidence.name}' could be lifted: {'; '.join(evidence.warnings)}")
@@ -328,52 +343,3 @@ def _pad(motion: Motion, first: int, frames: int) -> Motion:
         return whole
 
     return motion.replace(joints=pad(motion.joints), trajectory=pad(motion.trajectory), sigma=pad(motion.sigma))
-
-
-def _report(number: int, keypoints: Keypoints2D, first: int, last: int, lifted: Lifted) -> dict:
-    """Plain facts about one person's lift, and warnings where it should not be trusted."""
-    inside = lifted.cleaned.keypoints
-    size = float(np.median(person_size(inside)))
-    body = inside.skeleton.indices(BODY)
-    found = keypoints.seen[first : last + 1].any(1)
-    scores = inside.score[:, body]
-    confidence = float(scores[scores > 0].mean()) if (scores > 0).any() else 0.0
-    report = {
-        "id": number,
-        "frames": int(found.sum()),
-        "first_frame": int(first),
-        "last_frame": int(last),
-        "seen_share": round(float(found.mean()), 4),
-        "sure_joints_share": round(float((scores >= SURE_SCORE).mean()), 4),
-        "mean_confidence": round(confidence, 4),
-        "reprojection_error_px": _finite(lifted.reprojection_px, 2),
-        "reprojection_error_share": _finite(lifted.reprojection_px / size, 4),
-        "median_sigma_m": round(float(np.nanmedian(lifted.motion.sigma)), 4),
-        "scale": round(lifted.scale, 4),
-        "repairs": lifted.cleaned.summary(),
-    }
-    report["warnings"] = _doubts(report)
-    return report
-
-
-def _finite(value: float, digits: int) -> float | None:
-    return round(float(value), digits) if np.isfinite(value) else None
-
-
-def _doubts(report: dict) -> list[str]:
-    """Sentences for a lift that rests on poor detection."""
-    doubts = []
-    if report["mean_confidence"] < POOR_SCORE:
-        doubts.append(f"detection is poor (mean confidence {report['mean_confidence']:.2f}): do not trust this motion")
-    if report["seen_share"] < POOR_RATE:
-        doubts.append(f"seen in only {report['seen_share']:.0%} of the frames between first and last: gaps are bridged")
-    if report["sure_joints_share"] < POOR_RATE:
-        doubts.append(f"only {report['sure_joints_share']:.0%} of the body joints were seen well: the rest is guessed")
-    if (report["reprojection_error_share"] or 0) > POOR_REPROJECTION:
-        doubts.append(f"the motion misses the keypoints by {report['reprojection_error_share']:.0%} of the person")
-    if report["median_sigma_m"] > POOR_SIGMA:
-        doubts.append(f"the lifter is unsure (sigma {1000 * report['median_sigma_m']:.0f} mm): do not trust it")
-    swapped = report["repairs"]["swapped_frames"] / report["repairs"]["frames"]
-    if swapped > MANY_SWAPS:
-        doubts.append(f"left and right were exchanged in {swapped:.0%} of the frames: which side is which may be wrong")
-    return doubts

@@ -18,7 +18,7 @@ from lifting.checkpoints import Header, file_hash, load_weights
 from lifting.cleaning import Cleaned, clean
 from lifting.keypoints import Keypoints2D, guess_order
 from lifting.models import build
-from lifting.models.lifter import NUM_CORE, LifterConfig, LiftNet
+from lifting.models.lifter import NUM_CORE, Lift, LifterConfig, LiftNet
 from lifting.motion import Motion
 from lifting.resampling import resample_keypoints, resample_values, same_rate
 from lifting.skeletons import LAYOUTS_OF_COUNT, Skeleton, get_skeleton
@@ -26,8 +26,10 @@ from lifting.trajectory import fit_trajectory
 
 if TYPE_CHECKING:
     from lifting.predict_temporal import TemporalLifter
+    from lifting.streaming import PoseStream
 
 WEIGHTS = Path(__file__).parent / "weights" / "lifter.safetensors"
+CAUSAL_WEIGHTS = WEIGHTS.with_name("lifter_causal.safetensors")
 INPUT = get_skeleton("lift17")
 DEFAULT_FPS = 30.0
 CHUNK = 2048  # frames per forward pass: bounds memory, changes nothing
@@ -67,13 +69,19 @@ class Lifter:
         self._context = LifterConfig(**header.config).receptive_field - 1
 
     @classmethod
-    def load(cls, path: str | Path | None = None, device: str = "cpu") -> Lifter | TemporalLifter:
+    def load(
+        cls, path: str | Path | None = None, device: str = "cpu", *, causal: bool = False
+    ) -> Lifter | TemporalLifter:
         """Loads weights written by lift; without a path, the default ones inside the package.
 
-        Weights of the reference network (kind ``temporal``) give a `TemporalLifter`, which has the same methods. Raises
+        Weights of the reference network (kind ``temporal``) give a `TemporalLifter`, which has the same methods.
+        causal: without a path, the default ones of the package that see no later frame, for `stream`. Raises
         FileNotFoundError or ValueError, naming the file, when it is missing or no lifter.
         """
-        path = Path(path) if path is not None else WEIGHTS
+        if path is None and causal and not CAUSAL_WEIGHTS.is_file():
+            raise FileNotFoundError(f"this installation has no causal weights ({CAUSAL_WEIGHTS.name} is missing from "
+                                    f"{CAUSAL_WEIGHTS.parent}); install lift again, or pass a file of causal weights")
+        path = Path(path) if path is not None else CAUSAL_WEIGHTS if causal else WEIGHTS
         tensors, header = load_weights(path)
         if header.kind == "temporal":
             from lifting.predict_temporal import TemporalLifter
@@ -105,6 +113,8 @@ class Lifter:
         repair: bool = True,
         flip: bool = True,
         refine: bool = True,
+        causal: bool = False,
+        lookahead: int = 0,
     ) -> Lifted:
         """Lifts one person's keypoints to joints, trajectory and sigma in metres, camera axes.
 
@@ -115,12 +125,20 @@ class Lifter:
             repair: undo left/right swaps and mask outliers first.
             flip: average with the mirrored input (test-time augmentation), as one batch of two.
             refine: fit the trajectory to the 2D evidence.
+            causal: every step from past frames alone, and the same numbers as `stream` gives; needs causal weights.
+            lookahead: with ``causal``, how many frames of the network's rate each pose may see ahead; one of the
+                network's (0, 5, 15).
 
         Raises ValueError when nothing is seen, when the camera's image has another aspect than the keypoints', when the
-        layout cannot be mapped or the height is not between 0.3 and 3 m.
+        layout cannot be mapped, the height is not between 0.3 and 3 m or the weights are not causal.
         """
         check_height(height)
         camera = fitting_camera(keypoints, camera)
+        if causal:
+            from lifting.streaming import lift_causally
+
+            return lift_causally(self, keypoints, camera, lookahead=lookahead, height=height, repair=repair, flip=flip,
+                                 refine=refine)  # fmt: skip
         points = keypoints.to(INPUT)
         cleaned = clean(points) if repair else uncleaned(points)
         points = cleaned.keypoints
@@ -134,6 +152,17 @@ class Lifter:
         scale = 1.0 if height is None else height / stature(joints)
         motion = Motion(joints * scale, root * scale, sigma * scale, H36M, points.fps)
         return Lifted(motion, cleaned, reprojection_error(points, camera, motion), scale)
+
+    def stream(self, camera: Camera | None = None, **options: object) -> PoseStream:
+        """A `lifting.streaming.PoseStream`, which takes one frame at a time; options as there.
+
+        Raises ValueError for weights that are not causal.
+        """
+        from lifting.streaming import PoseStream
+        from lifting.streaming_networks import RayNetwork
+
+        network = RayNetwork(self, options.pop("lookahead", 0), options.pop("flip", True))
+        return PoseStream(network, camera, **options)
 
     def _lift_rays(
         self, rays: np.ndarray, scores: np.ndarray, fps: float, flip: bool, refine: bool
@@ -151,7 +180,9 @@ class Lifter:
             joints, root, sigma = (resample_values(v, rate, fps, frames) for v in (joints, root, sigma))
         return joints, root, np.maximum(sigma, 1e-3)
 
-    def run(self, rays: np.ndarray, scores: np.ndarray, flip: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def run(
+        self, rays: np.ndarray, scores: np.ndarray, flip: bool = True, lookahead: int = 0
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The bare network on rays (T, 17, 2) and scores (T, 17) at its own rate: joints, root, sigma.
 
         Long sequences go through in overlapping chunks; the result does not depend on where they are cut.
@@ -162,27 +193,37 @@ class Lifter:
         for start in range(0, frames, CHUNK):
             stop = min(start + CHUNK, frames)
             low, high = max(0, start - self._context), min(frames, stop + self._context)
-            parts = self._forward(rays[low:high], scores[low:high], flip)
+            parts = self._forward(rays[low:high], scores[low:high], flip, lookahead)
             for whole, part in zip((joints, root, sigma), parts, strict=True):
                 whole[start:stop] = part[start - low : stop - low]
         return joints, root, sigma
 
     @torch.inference_mode()
-    def _forward(self, rays: np.ndarray, scores: np.ndarray, flip: bool) -> tuple[np.ndarray, ...]:
-        pairs = [(rays, scores)]
-        if flip:
-            pairs.append((rays[:, _IN_FLIP] * np.array([-1, 1], np.float32), scores[:, _IN_FLIP]))
-        batch = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
-        lift = self.network.lift(*(torch.from_numpy(a).to(self.device) for a in batch))
-        joints, root, sigma = lift.joints.cpu().numpy(), lift.root.cpu().numpy(), lift.log_sigma.exp().cpu().numpy()
-        if flip:
-            mirror = np.array([-1, 1, 1], np.float32)
-            joints = (joints[0] + joints[1][:, _OUT_FLIP] * mirror) / 2
-            root, sigma = (root[0] + root[1] * mirror) / 2, (sigma[0] + sigma[1][:, _OUT_FLIP]) / 2
-        else:
-            joints, root, sigma = joints[0], root[0], sigma[0]
-        sigma[:, 0] = sigma[:, _HIPS].mean(-1)  # the root has no error of its own; it gets that of the hips
-        return joints, root, sigma
+    def _forward(self, rays: np.ndarray, scores: np.ndarray, flip: bool, lookahead: int) -> tuple[np.ndarray, ...]:
+        batch = (torch.from_numpy(a).to(self.device) for a in with_mirrored(rays, scores, flip))
+        return merge_mirrored(self.network.lift(*batch, lookahead))
+
+
+def with_mirrored(rays: np.ndarray, scores: np.ndarray, flip: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Rays (T, 17, 2) and scores (T, 17) as a batch of one, or with `flip` of two: themselves and mirrored."""
+    pairs = [(rays, scores)]
+    if flip:
+        pairs.append((rays[:, _IN_FLIP] * np.array([-1, 1], np.float32), scores[:, _IN_FLIP]))
+    rays, scores = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
+    return rays, scores
+
+
+def merge_mirrored(lift: Lift) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Joints (T, 17, 3), root (T, 3) and sigma (T, 17) from the lift of a batch of `with_mirrored`."""
+    joints, root, sigma = lift.joints.cpu().numpy(), lift.root.cpu().numpy(), lift.log_sigma.exp().cpu().numpy()
+    if len(joints) == 2:
+        mirror = np.array([-1, 1, 1], np.float32)
+        joints = (joints[0] + joints[1][:, _OUT_FLIP] * mirror) / 2
+        root, sigma = (root[0] + root[1] * mirror) / 2, (sigma[0] + sigma[1][:, _OUT_FLIP]) / 2
+    else:
+        joints, root, sigma = joints[0], root[0], sigma[0]
+    sigma[:, 0] = sigma[:, _HIPS].mean(-1)  # the root has no error of its own; it gets that of the hips
+    return joints, root, sigma
 
 
 def bridge_blind_spans(
@@ -254,9 +295,9 @@ def uncleaned(points: Keypoints2D) -> Cleaned:
 
 
 @lru_cache(maxsize=2)
-def default_lifter(device: str = "cpu") -> Lifter:
-    """The default lifter, loaded once."""
-    return Lifter.load(device=device)
+def default_lifter(device: str = "cpu", causal: bool = False) -> Lifter:
+    """The default lifter, or the causal one for streams, loaded once."""
+    return Lifter.load(device=device, causal=causal)
 
 
 def predict(
@@ -272,6 +313,8 @@ def predict(
     repair: bool = True,
     flip: bool = True,
     refine: bool = True,
+    causal: bool = False,
+    lookahead: int = 0,
 ) -> Motion:
     """3D motion of one person from 2D keypoints.
 
@@ -286,6 +329,7 @@ def predict(
         height: the person's stature in metres, fixes the scale.
         lifter: other weights than the default ones.
         repair, flip, refine: as in `Lifter.lift`.
+        causal, lookahead: as in `Lifter.lift`; without a lifter, the default causal one.
 
     Returns:
         `Motion` with T frames, finite everywhere: joints (T, 17, 3) and trajectory (T, 3) in metres, camera axes.
@@ -301,8 +345,8 @@ def predict(
         if camera is not None:
             raise ValueError("got both a camera and a focal length; pass only one of them")
         camera = Camera.from_focal(focal, keypoints.image_size)
-    return (lifter or default_lifter()).predict(
-        keypoints, camera, height=height, repair=repair, flip=flip, refine=refine
+    return (lifter or default_lifter(causal=causal)).predict(
+        keypoints, camera, height=height, repair=repair, flip=flip, refine=refine, causal=causal, lookahead=lookahead
     )
 
 
@@ -380,7 +424,7 @@ def _assume_size(array: np.ndarray) -> tuple[int, int]:
 def _announce(sentence: str) -> None:
     """Warns at the line outside the library that called it."""
     level, frame = 1, sys._getframe()
-    while frame is not None and frame.f_globals.get("__name__") == __name__:
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("lifting."):
         level, frame = level + 1, frame.f_back
     warnings.warn(sentence, AssumptionWarning, stacklevel=level)
 

@@ -9,6 +9,7 @@ fitted to the 2D evidence through the camera that is really there.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -34,6 +35,9 @@ from lifting.predict import (
 from lifting.resampling import resample_keypoints, resample_values, same_rate
 from lifting.skeletons import Skeleton
 from lifting.trajectory import NEAREST, SHARED, fit_trajectory
+
+if TYPE_CHECKING:
+    from lifting.streaming import PoseStream
 
 USUAL_ERROR = 0.060  # metres, where the file states no mean error of its own
 MEAN_OF_NORMAL = 1.5958  # standard deviations per axis in the mean length of a normal distribution in 3D
@@ -74,16 +78,23 @@ class TemporalLifter:
         repair: bool = True,
         flip: bool = True,
         refine: bool = True,
+        causal: bool = False,
+        lookahead: int = 0,
     ) -> Lifted:
         """Lifts one person's keypoints to joints and trajectory in metres, camera axes; arguments as `Lifter.lift`.
 
         ``cleaned`` of the result is in the layout of the weights. A joint that is never seen is given to the network in
         the middle of those that are. With ``refine=False`` the root is the trajectory net's, or each frame's best by
-        itself. Raises ValueError as `Lifter.lift`, when no frame shows three joints that place the person, and for a
-        height with weights of another layout than H36M's.
+        itself. With ``causal`` the only look-ahead is 0. Raises ValueError as `Lifter.lift`, when no frame shows three
+        joints that place the person, and for a height with weights of another layout than H36M's.
         """
         check_height(height)
         camera = fitting_camera(keypoints, camera)
+        if causal:
+            from lifting.streaming import lift_causally
+
+            return lift_causally(self, keypoints, camera, lookahead=lookahead, height=height, repair=repair, flip=flip,
+                                 refine=refine)  # fmt: skip
         points = keypoints.to(self.skeleton_in)
         cleaned = clean(points) if repair else uncleaned(points)
         points = cleaned.keypoints
@@ -93,7 +104,15 @@ class TemporalLifter:
         scale = 1.0 if height is None else height / self._stature(motion)
         motion = motion.replace(joints=motion.joints * scale, trajectory=motion.trajectory * scale,
                                 sigma=motion.sigma * scale)
-        return Lifted(motion, cleaned, _missed_by(points, camera, motion), scale)
+        return Lifted(motion, cleaned, missed_by(points, camera, motion), scale)
+
+    def stream(self, camera: Camera | None = None, **options: object) -> PoseStream:
+        """A stream of poses as `Lifter.stream`; the only look-ahead is 0. Raises ValueError for weights not causal."""
+        from lifting.streaming import PoseStream
+        from lifting.streaming_networks import ScreenNetwork
+
+        network = ScreenNetwork(self, options.pop("lookahead", 0), options.pop("flip", True))
+        return PoseStream(network, camera, **options)
 
     def run(self, features: np.ndarray, flip: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
         """The bare networks on features (T, J, 2|3), screen coordinates and score, at their own rate.
@@ -101,17 +120,24 @@ class TemporalLifter:
         Returns joints (T, J_out, 3) metres relative to the root and root (T, 3) metres, None without trajectory net.
         Works through long sequences in blocks; the result does not depend on where they are cut.
         """
+        batch = self.batch(features, flip)
+        path = None if self.trajectory is None else lift_sequence(self.trajectory, batch)
+        return self.merge(lift_sequence(self.pose, batch), path)
+
+    def batch(self, features: np.ndarray, flip: bool) -> torch.Tensor:
+        """Features (T, J, 2|3) as a batch of one, or with `flip` of two: themselves and mirrored."""
         batch = features[None]
         if flip:
             mirrored = features[:, list(self.skeleton_in.flip)]
             mirrored[..., 0] *= -1
             batch = np.stack([features, mirrored])
-        batch = torch.from_numpy(np.ascontiguousarray(batch, np.float32)).to(self.device)
-        joints = _unflipped(lift_sequence(self.pose, batch).cpu().numpy(), self.skeleton_out.flip)
+        return torch.from_numpy(np.ascontiguousarray(batch, np.float32)).to(self.device)
+
+    def merge(self, pose: torch.Tensor, path: torch.Tensor | None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Joints (T, J_out, 3) and root (T, 3) or None from what the nets say of a `batch`."""
+        joints = _unflipped(pose.cpu().numpy(), self.skeleton_out.flip)
         joints[:, self.skeleton_out.root] = 0  # by definition; the net only comes close
-        if self.trajectory is None:
-            return joints, None
-        return joints, _unflipped(lift_sequence(self.trajectory, batch).cpu().numpy(), (0,))[:, 0]
+        return joints, None if path is None else _unflipped(path.cpu().numpy(), (0,))[:, 0]
 
     def _lift_points(self, points: Keypoints2D, camera: Camera, flip: bool, refine: bool) -> Motion:
         """The motion of keypoints in the weights' layout, at the keypoints' rate."""
@@ -120,13 +146,13 @@ class TemporalLifter:
         if resampled:
             xy, scores = resample_keypoints(xy, scores, points.fps, self.fps)
             rate = self.fps
-        joints, root = self.run(self._features(xy, scores, points.image_size), flip)
+        joints, root = self.run(self.features(xy, scores, points.image_size), flip)
         root = self._place(joints, root, camera.rays(xy).astype(np.float32), scores, rate, refine)
         if resampled:
             joints, root = (resample_values(values, rate, points.fps, len(points)) for values in (joints, root))
         return Motion(joints, root, self._sigma(points), self.skeleton_out, points.fps)
 
-    def _features(self, xy: np.ndarray, scores: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    def features(self, xy: np.ndarray, scores: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
         """Network input (T, J, 2|3) of pixels (T, J, 2), NaN unseen, and scores (T, J)."""
         features = screen_coordinates(fill_unseen(xy), image_size).astype(np.float32)
         if self.pose.config.features_in == 3:
@@ -144,11 +170,11 @@ class TemporalLifter:
             root = locate(joints, rays, scores)
         if not refine:
             return root
-        sigma = np.full(joints.shape[:2], self._usual_sigma, np.float32)
+        sigma = np.full(joints.shape[:2], self.usual_sigma, np.float32)
         return fit_trajectory(joints, root, sigma, rays, scores, rate)
 
     @property
-    def _usual_sigma(self) -> float:
+    def usual_sigma(self) -> float:
         """Radius in metres that holds 68 % of the errors, if they are normal with the mean that the file states."""
         stated = self.header.metrics.get("mpjpe_mm")
         known = isinstance(stated, (int, float)) and 0 < stated < float("inf")
@@ -163,7 +189,7 @@ class TemporalLifter:
             after = np.searchsorted(seen, frames)
             low, high = seen[np.maximum(after - 1, 0)], seen[np.minimum(after, len(seen) - 1)]
             away = np.minimum(np.abs(frames - low), np.abs(high - frames)) / points.fps
-        sigma = self._usual_sigma
+        sigma = self.usual_sigma
         grown = np.minimum(sigma + SIGMA_PER_SECOND * away, max(sigma, SIGMA_LIMIT))
         return np.repeat(grown[:, None], self.skeleton_out.num_joints, axis=1)
 
@@ -218,7 +244,7 @@ def _unflipped(outputs: np.ndarray, flip: tuple[int, ...]) -> np.ndarray:
     return (outputs[0] + outputs[1][:, list(flip)] * _MIRROR) / 2
 
 
-def _missed_by(points: Keypoints2D, camera: Camera, motion: Motion) -> float:
+def missed_by(points: Keypoints2D, camera: Camera, motion: Motion) -> float:
     """Median distance in pixels between seen keypoints and reprojected joints of the same names."""
     xy, joints = same_names(points.xy, points.skeleton, INPUT), same_names(motion.joints, motion.skeleton, H36M)
     return reprojection_error(points.replace(xy=xy, score=None, skeleton=INPUT), camera,

@@ -20,6 +20,9 @@ SHARED = tuple(name for name in _INPUT.joints if name in _OUTPUT.joints)
 _IN = np.array(_INPUT.indices(SHARED))
 _OUT = np.array(_OUTPUT.indices(SHARED))
 NEAREST = 0.2  # metres: nobody is nearer to the camera than this
+FILTER_ITERATIONS = 2  # of a frame's weights; they start from those of the frame before
+FIRST_SPEED = 2.0  # m/s, deviation of the speed in the first frame
+REST_SECONDS = 0.5  # somebody unseen is taken to slow down with this time constant
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,9 @@ def fit_trajectory(
     (T, 17) metres. rays: (T, 17, 2) in the layout ``lift17``, NaN where unseen. scores: (T, 17). fps: frames/s.
     """
     config = config or TrajectoryConfig()
-    points = joints[:, _OUT].astype(np.float64)
-    seen = (scores[:, _IN] > 0) & np.isfinite(rays[:, _IN]).all(-1)
-    uv = np.where(seen[..., None], rays[:, _IN], 0.0).astype(np.float64)
-    trust = scores[:, _IN] * seen / (config.keypoint**2 + (config.sigma_share * sigma[:, _OUT].astype(np.float64)) ** 2)
+    points, uv, trust = _evidence(joints, sigma, rays, scores, config)
     start = root.astype(np.float64)
-    visible = seen.any(-1)
+    visible = trust.any(-1)
     smooth, drift = _smoothness(start, fps, visible, config)
     estimate = start
     for _ in range(config.iterations):
@@ -65,6 +65,16 @@ def fit_trajectory(
         estimate = _solve(blocks, rhs + drift, smooth)
         estimate[:, 2] = np.maximum(estimate[:, 2], NEAREST)
     return estimate.astype(np.float32)
+
+
+def _evidence(
+    joints: np.ndarray, sigma: np.ndarray, rays: np.ndarray, scores: np.ndarray, config: TrajectoryConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the K shared joints: points (T, K, 3), rays (T, K, 2), 0 where unseen, and inverse variances (T, K)."""
+    seen = (scores[:, _IN] > 0) & np.isfinite(rays[:, _IN]).all(-1)
+    uv = np.where(seen[..., None], rays[:, _IN], 0.0).astype(np.float64)
+    variance = config.keypoint**2 + (config.sigma_share * sigma[:, _OUT].astype(np.float64)) ** 2
+    return joints[:, _OUT].astype(np.float64), uv, scores[:, _IN] * seen / variance
 
 
 def _robust_weight(points: np.ndarray, root: np.ndarray, uv: np.ndarray, scale: float) -> np.ndarray:
@@ -138,3 +148,50 @@ def _solve(blocks: np.ndarray, rhs: np.ndarray, smooth: tuple[np.ndarray, ...]) 
     if frames > 2:
         band[0, 6:] = after.ravel()
     return solveh_banded(band[-min(7, 3 * frames) :], rhs.ravel(), overwrite_ab=True, check_finite=False).reshape(-1, 3)
+
+
+class TrajectoryFilter:
+    """`fit_trajectory` frame by frame: a Kalman filter over the root's position and speed.
+
+    It rests on the same equations as the fit of a whole clip, which it follows from the past alone: rays, reweighted
+    from frame to frame as they agree, the pull towards the network's root, and accelerations of the same size.
+    """
+
+    def __init__(self, fps: float, config: TrajectoryConfig | None = None) -> None:
+        self.config = config or TrajectoryConfig()
+        step, rest = 1 / fps, np.exp(-1 / fps / REST_SECONDS)
+        moves = (np.array([[1, step], [0, keeps]]) for keeps in (rest, 1.0))
+        self._moves = [np.kron(move, np.eye(3)) for move in moves]  # unseen, seen
+        push = np.kron(np.array([[step**2 / 2], [step]]), np.diag(self.config.acceleration))
+        self._noise = push @ push.T
+        self._state: np.ndarray | None = None  # (6,): position, metres, and speed, m/s
+        self._covariance = np.zeros((6, 6))
+
+    def push(
+        self, joints: np.ndarray, root: np.ndarray, sigma: np.ndarray, rays: np.ndarray, scores: np.ndarray
+    ) -> np.ndarray:
+        """Root (3,) metres of the next frame; arguments as one frame of `fit_trajectory`."""
+        points, uv, trust = _evidence(joints[None], sigma[None], rays[None], scores[None], self.config)
+        visible = trust.any(-1)
+        self._predict(root, bool(visible[0]))
+        prior, expected = np.linalg.inv(self._covariance), self._state
+        for _ in range(FILTER_ITERATIONS):
+            weight = trust * _robust_weight(points, self._state[None, :3], uv, self.config.outlier)
+            blocks, rhs = _normal_equations(points, uv, weight, root[None].astype(np.float64), visible, self.config)
+            information = prior.copy()
+            information[:3, :3] += blocks[0]
+            self._covariance = np.linalg.inv(information)
+            self._state = self._covariance @ (prior @ expected + np.pad(rhs[0], (0, 3)))
+        self._state[2] = max(self._state[2], NEAREST)
+        return self._state[:3].astype(np.float32)
+
+    def _predict(self, root: np.ndarray, seen: bool) -> None:
+        """Where the person is by now; unseen, they come to rest."""
+        if self._state is None:
+            depth = self.config.network_depth * max(float(root[2]), NEAREST)
+            self._state = np.concatenate([root, np.zeros(3)]).astype(np.float64)
+            self._covariance = np.diag([depth**2] * 3 + [FIRST_SPEED**2] * 3)
+            return
+        move = self._moves[seen]
+        self._state = move @ self._state
+        self._covariance = move @ self._covariance @ move.T + self._noise

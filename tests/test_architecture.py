@@ -17,39 +17,66 @@ BESIDE_CORE = ("checkpoints", "cleaning", "detectors", "export", "resampling", "
 NETWORK = OWN | {"anatomy", "checkpoints", "cleaning", "datasets", "models", "resampling", "trajectory"}
 APPLICATION = NETWORK | {"body", "detectors", "export", "predict", "predict_temporal", "tracks", "video", "view"}
 COMMANDS = APPLICATION | {
+    *("batch", "cli_batch", "cli_export", "exporting", "quality"),
+    *("cli_live", "live", "live_sinks", "live_sources"),
     *("cli_convert", "cli_evaluate", "cli_train", "console", "doctor", "evidence", "footage", "pipeline", "training"),
+    *("cli_completion", "cli_demo", "cli_view", "demo", "summary"),
 }
+STREAMS = {
+    *("cleaning_causal", "one_euro", "predict", "predict_temporal", "resampling_causal", "smoothing", "streaming"),
+    "streaming_networks",
+}
+SHORT = ("batch", "completion", "convert", "demo", "evaluate", "export", "train")
 # What each part of the library may import, itself always included. A new part needs a line here.
 ALLOWED = {
     **dict.fromkeys(CORE, CORE),
     "files": set(),
     "anatomy": CORE,
     **dict.fromkeys(BESIDE_CORE, OWN),
+    "export": OWN | {"joint_angles"},
     "contacts": CORE,
     "ground": CORE | {"contacts"},
     "levelling": CORE | {"ground"},
+    **dict.fromkeys(("smoothing", "foot_locking", "joint_angles"), CORE),
+    "gravity": CORE | {"anatomy", "contacts", "ground"},
+    "world": CORE | {"contacts", "foot_locking", "gravity", "ground", "levelling", "smoothing"},
     "body": OWN | {"anatomy", "cleaning", "contacts", "ground", "resampling"},
-    "view": OWN | {"video"},
+    "view": OWN | {"joint_angles", "video"},
     "datasets": OWN | {"anatomy"},
     "models": OWN | {"anatomy", "checkpoints", "datasets"},
-    **dict.fromkeys(("predict", "predict_temporal"), NETWORK | {"predict", "predict_temporal"}),
+    **dict.fromkeys(("predict", "predict_temporal"), NETWORK | STREAMS),
+    "cleaning_causal": CORE | {"cleaning"},
+    "one_euro": set(),
+    "resampling_causal": set(),
+    **dict.fromkeys(("streaming", "streaming_networks"), NETWORK | STREAMS),
+    "live_sources": OWN | {"video"},
+    **dict.fromkeys(("live", "live_sinks"), APPLICATION | STREAMS | {"live_sinks", "live_sources"}),
+    "cli_live": COMMANDS | STREAMS,
     "evidence": APPLICATION,
-    "outputs": APPLICATION | {"evidence", "levelling"},
-    "pipeline": APPLICATION | {"evidence", "outputs"},
+    "quality": OWN | {"anatomy", "cleaning", "predict"},
+    "outputs": APPLICATION | {"evidence", "levelling", "quality", "world"},
+    "exporting": APPLICATION | {"evidence", "outputs"},
+    "pipeline": APPLICATION | {"evidence", "outputs", "quality", "smoothing", "world"},
+    "workers": set(),
+    "batch": APPLICATION | {"console", "evidence", "footage", "outputs", "pipeline", "quality", "workers"},
     "doctor": APPLICATION,
-    "console": set(),
+    **dict.fromkeys(("console", "demo"), set()),
+    "summary": {"console", "quality"},
     "footage": APPLICATION | {"evidence", "training"},
     "training": NETWORK | {"predict", "predict_temporal"},
-    **dict.fromkeys(("cli", "cli_convert", "cli_evaluate", "cli_train"), COMMANDS),
+    **dict.fromkeys(("cli", *(f"cli_{name}" for name in SHORT)), COMMANDS),
+    "cli_view": COMMANDS | {"outputs", "world"},
 }
 LIGHT = {
     *OWN,
     *("anatomy", "body", "checkpoints", "cleaning", "cli", "console", "contacts", "doctor", "evidence", "ground"),
-    *("levelling", "outputs", "pipeline", "resampling", "tracks", "trajectory"),
+    *("foot_locking", "gravity", "levelling", "outputs", "pipeline", "quality", "smoothing", "workers", "world"),
+    *("resampling", "tracks", "trajectory"),
+    *("cleaning_causal", "cli_live", "live_sources", "one_euro", "resampling_causal"),
 }
 HEAVY = {
     *("PIL", "ai_edge_litert", "av", "cv2", "h5py", "jax", "matplotlib", "mediapipe", "onnx", "onnxruntime"),
-    *("ray", "rtmlib", "safetensors", "tensorboard", "torch", "torchvision", "viser"),
+    *("bpy", "ezc3d", "ray", "rtmlib", "safetensors", "tensorboard", "torch", "torchvision", "viser"),
 }
 CORE_PACKAGES = {"numpy", "scipy"}
 
@@ -134,8 +161,12 @@ def optional_readers(part: str) -> set[str]:
     return {"tomli"} if part == "cameras" else set()  # tomllib before Python 3.11
 
 
+def is_light_part(part: str) -> bool:
+    return part in LIGHT or part.startswith("cli_")
+
+
 def is_light(name: str) -> bool:
-    return MODULES[name].name == "__init__.py" or (part_of(name) in LIGHT and name not in TORCH_MODULES)
+    return MODULES[name].name == "__init__.py" or (is_light_part(part_of(name)) and name not in TORCH_MODULES)
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if is_light(name)])

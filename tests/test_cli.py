@@ -103,8 +103,9 @@ def test_default_outputs_and_summary(lift, here, points):
     first, person, *rest = result.stdout.splitlines()
     assert first == "points: 1 person, 20 frames at 25 frames/s, focal length 800 px, detector lift file"
     assert person.startswith("  person 1: seen in 20 frames, confidence 1.00, left/right swaps repaired in 0 frames")
-    assumed, doubt, *written = rest
-    assert doubt.startswith("  warning: person 1: the motion misses the keypoints by ")  # untrained weights
+    spans, assumed, doubt, *written = rest
+    assert spans == "    not to be trusted: 0.00-0.80 s (the motion misses the keypoints)"  # untrained weights
+    assert doubt.startswith("  warning: person 1: the motion misses the keypoints by ")
     assert assumed == "  assumed: Focal length 800 px assumed (the image's diagonal); pass the real one if you know it."
     assert written == [f"wrote {Path('runs/points', name)}" for name in ("result.npz", "report.json")]
     report = json.loads((here / "runs/points/report.json").read_text())
@@ -165,7 +166,7 @@ def test_text_in_file_names_breaks_no_output(lift, here, name):
     result = lift("run", "--keypoints", points, "-o", f"out/{name}.npz", "-o", f"out/{name}.csv", "--focal", 600)
     assert result.exit_code == 0 and result.stderr == ""
     lines = result.stdout.splitlines()
-    assert all(line.isprintable() for line in lines) and len(lines) == 6  # file, person, assumed, doubt, two written
+    assert all(line.isprintable() for line in lines) and len(lines) == 7  # file, person, 3 doubts, two written
     assert files_in(here / "out") == sorted([f"{name}.csv", f"{name}.npz"])
     assert load(here / "out" / f"{name}.npz").name == name
     said = json.loads(lift("run", "--keypoints", points, "-o", f"{name}.npz", "--json").stdout)
@@ -191,7 +192,7 @@ def test_streams_and_names_that_are_no_utf8(here, tiny_weights):
         ([], "neither --video nor --keypoints; try: lift run --video"),
         (["--video", "none.mp4"], "no video or folder of images at 'none.mp4'"),
         (["--keypoints", "none.json"], "no keypoint file at 'none.json'"),
-        (["--keypoints", "points.npz", "-o", "o.bvhx"], "suffix '.bvhx', expected one of .npz, .json, .csv, .h5, .mp4"),
+        (["--keypoints", "points.npz", "-o", "o.bvhx"], "suffix '.bvhx', expected one of .npz, .json, .csv, .h5, .glb"),
         (["--keypoints", "points.npz", "-o", "points.npz"], "is the input itself"),
         (["--keypoints", "points.npz", "-o", "points.npz/o.npz"], "cannot write"),
         (["--keypoints", "points.npz", "--person", "7"], "no person 7 in 'points'; the ids are 1"),

@@ -70,7 +70,19 @@ def test_a_part_of_it_without_flip_rescaled_as_json(data):
     assert found["notes"][1].startswith("without flip")
 
 
+def test_every_third_frame_is_as_if_it_had_been_recorded_so(data, sample):
+    result = invoke("--data", data, "--actions", "Walk", "--downsample", 3, "--json")
+    found = json.loads(result.output)
+    kept = sample.keypoints.replace(xy=sample.keypoints.xy[::3], score=sample.keypoints.score[::3], fps=10.0)
+    expected = Lifter.load().lift(kept, sample.camera, repair=False).motion.joints
+    error = 1000 * np.linalg.norm(expected - sample.motion.joints[::3], axis=-1).mean()
+    assert found["table"]["rows"][0]["frames"] == 14
+    assert found["table"]["rows"][0]["scores"]["mpjpe_mm"] == pytest.approx(error, rel=1e-4)
+    assert "one of 3 frames: 10 frames per second" in found["notes"]
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
+    (("--downsample", 0), "got every 0th frame"), (("-o", "/dev/null/table.md"), "/dev/null"),
     (("--subjects", "S7"), "no subject S7; it has S9, S11"), (("--actions", "Fly"), "no action that begins with Fly"),
     (("-o", "table.html"), "ends in .json, .md, .tex"), (("--weights", "none.safetensors"), "no weights at none"),
 ])  # fmt: skip
@@ -112,6 +124,11 @@ def test_a_result_beside_the_recorded_truth(lifted, sample, tmp_path):
 def test_a_result_needs_its_truth(arguments):
     result = invoke(*arguments)
     assert result.exit_code == 2 and "only one of RESULT and --truth" in result.stderr
+
+
+def test_options_of_data_sets_say_nothing_of_a_result(lifted):
+    result = invoke(lifted, "--truth", SAMPLE, "--weights", "mine.safetensors", "--no-flip")
+    assert result.exit_code == 2 and "got --weights, --no-flip, but a RESULT is compared" in result.stderr
 
 
 def test_a_truth_that_is_none(lifted, tmp_path):

@@ -179,7 +179,7 @@ def test_run_with_mesh(here, fit, tiny_weights, monkeypatch):
     assert result.stdout.splitlines()[2].startswith("  body of person 1: stature 1.75 m")
     assert "  warning: body of person 1: " in result.stdout
     assert load(here / "runs/clip/result.npz").people[0].body is not None
-    assert "add --mesh" in refused(lift(*run, "-o", "new/o.glb"))
+    assert "add --mesh" in refused(lift(*run, "-o", "new/o.1.obj"))
     assert "add --mesh" in refused(lift(*run, "--body", "lite"))
     assert "octopus" in refused(lift(*run, "--mesh", "--body", "octopus", "-o", "new/o.glb"))
     assert not (here / "new").exists()

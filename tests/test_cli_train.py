@@ -18,7 +18,7 @@ from lifting.datasets.clip_file import write_clips
 from lifting.datasets.clips import Clip, ClipList
 from lifting.models.temporal_file import load_temporal
 from lifting.training import trainer
-from lifting.training.selection import JoinedClips, add_footage, select_clips
+from lifting.training.selection import add_footage, select_clips
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = ["--receptive-field", "3", "--channels", "8", "--steps", "4", "--epochs", "2", "--batch", "16",
@@ -83,12 +83,26 @@ def test_the_same_command_goes_on_and_other_options_do_not(data, tmp_path):
     assert lift_train(*command, "--dropout", 0.5, "--restart").exit_code == 0
 
 
+@pytest.mark.filterwarnings("default")  # as on a user's terminal
+def test_a_damaged_newest_checkpoint_is_a_warning_in_one_sentence(data, tmp_path):
+    options = ("--data", data, "--folder", tmp_path, *SMALL)
+    assert lift_train(*options).exit_code == 0
+    (tmp_path / "last.pt").rename(tmp_path / "previous.pt")
+    (tmp_path / "last.pt").write_text("bad\n")
+    result = lift_train(*options)
+    assert result.exit_code == 0 and "wrote" in result.stdout
+    [line] = result.stderr.splitlines()
+    assert line.startswith("lift: warning: the newest checkpoint is damaged: ")
+    (tmp_path / "previous.pt").unlink()
+    assert "expected a whole checkpoint" in sentence(lift_train(*options))
+
+
 def test_training_begins_from_a_file(data, tmp_path):
     assert lift_train("--data", data, "--folder", tmp_path / "a", *SMALL).exit_code == 0
     start = tmp_path / "a" / "weights.safetensors"
     assert lift_train("--data", data, "--folder", tmp_path / "b", "--init", start, *SMALL).exit_code == 0
     wrong = lift_train("--data", data, "--folder", tmp_path / "c", "--init", start, *SMALL, "--channels", 9)
-    assert "the weights to begin from are" in sentence(wrong)
+    assert "the weights to begin from have channels 8, expected channels 9; give" in sentence(wrong)
 
 
 def test_default_weights_are_adapted_to_own_footage(tmp_path, monkeypatch):
@@ -106,7 +120,13 @@ def test_default_weights_are_adapted_to_own_footage(tmp_path, monkeypatch):
     [(folder, output, options)] = calls
     assert (folder, output) == ("mine", tmp_path / "lifter.safetensors")
     assert (options["steps"], options["seed"], options["device"]) == (7, 3, "cpu")
+    assert list(options["progress"]([1, 2], 2, "adapting")) == [1, 2]
     assert "try: lift train --init default --unlabeled FOLDER" in sentence(lift_train("--init", "default"))
+
+
+def test_options_that_adapting_does_not_look_at_are_refused(tmp_path):
+    arguments = ("--init", "default", "--unlabeled", tmp_path, "--data", "clips.h5", "--semi", "1%S1", "--restart")
+    assert "got --data, --semi, --resume/--restart, but --init default adapts" in sentence(lift_train(*arguments))
 
 
 def test_own_footage_is_unlabelled_data(data, tmp_path, monkeypatch):
@@ -200,8 +220,3 @@ def test_footage_comes_beside_the_others_at_their_rate():
     assert joined.read(index, 3, 9).name == "phone/Walk/own" and joined.read(1).subject == "S5"
     alone = add_footage(select_clips(CLIPS), slow)
     assert len(alone.unlabelled) == 1 and alone.unlabelled_ranges == {0: (0, 79)}
-
-
-def test_joined_sets_share_layouts_and_have_one_clip_of_a_name():
-    with pytest.raises(ValueError, match="two clips called"):
-        JoinedClips([CLIPS, CLIPS])

@@ -10,7 +10,7 @@ import pytest
 from random_clips import random_clip, random_clips
 
 from lifting.cameras import Camera
-from lifting.datasets.clips import ClipList, ClipSet, camera_motion, slice_camera, subject_key
+from lifting.datasets.clips import ClipList, ClipSet, JoinedClips, camera_motion, slice_camera, subject_key
 from lifting.skeletons import get_skeleton
 
 TAKES = (("S1", "Walking"), ("S1", "Walking 1"), ("S11", "Sitting"), ("Train/S1", "Jog 1"))
@@ -43,6 +43,22 @@ def test_slice_cuts_every_part():
     np.testing.assert_array_equal(part.keypoints.xy, clip.keypoints.xy[2:6])
     np.testing.assert_array_equal(part.motion.absolute, clip.motion.absolute[2:6])
     assert part.camera == clip.camera and part == clip.slice(1, 7).slice(1, 5) != clip
+
+
+def test_thinned_clips_keep_every_so_manieth_frame_and_their_duration():
+    clip = random_clip(11)
+    turning = Camera(clip.camera.focal, clip.camera.center, clip.camera.image_size,
+                     rotation=np.broadcast_to(np.eye(3), (11, 3, 3)), translation=np.arange(33.0).reshape(11, 3))
+    thin = replace(clip, camera=turning).thin(5)
+    assert (len(thin), thin.keypoints.fps, thin.motion.fps) == (3, 10, 10)
+    for index, frame in enumerate((0, 5, 10)):
+        one = replace(clip, camera=turning).slice(frame, frame + 1)
+        assert np.array_equal(thin.keypoints.xy[index], one.keypoints.xy[0], equal_nan=True)
+        assert np.array_equal(thin.motion.absolute[index], one.motion.absolute[0], equal_nan=True)
+        assert np.array_equal(thin.camera.translation[index], one.camera.translation[0])
+    assert clip.thin(1) == clip and random_clip(7, labelled=False).thin(3).motion is None
+    with pytest.raises(ValueError, match="got every 0th frame .* at least 1"):
+        clip.thin(0)
 
 
 def test_slice_cuts_the_poses_of_a_moving_camera():
@@ -172,3 +188,16 @@ def test_clips_without_labels_keep_all_else():
     assert bare.without_labels().select(["S1"]).read(0) == bare.read(0)
     mixed = ClipList([random_clip(3), random_clip(3, action="b", labelled=False)])
     assert mixed.subset([1]).skeleton_out is None and mixed.subset([0]).skeleton_out is not None
+
+
+def test_joined_sets_are_read_one_after_the_other():
+    first, second = named_clips(), ClipList([random_clip(4, subject="S77", labelled=False)], "more")
+    joined = JoinedClips([first, second])
+    assert joined.name == "made up and more" and names(joined) == [*names(first), *names(second)]
+    assert joined.read(3, 1, 4) == first.read(3, 1, 4) and joined.read(len(first)) == second.read(0)
+    assert joined.skeleton_in == first.skeleton_in and joined.skeleton_out == first.skeleton_out
+
+
+def test_joined_sets_have_one_clip_of_a_name():
+    with pytest.raises(ValueError, match="two clips called"):
+        JoinedClips([named_clips(), named_clips()])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import lifting.detectors as detectors
 from lifting import doctor
-from lifting.detectors import blazepose
+from lifting.detectors import blazepose, blazepose_search
 from lifting.detectors import blazepose_geometry as geometry
 from lifting.detectors.blazepose_geometry import Candidates, Region
 
@@ -164,7 +164,7 @@ def test_keypoint_similarity_falls_with_relative_distance():
 
 @pytest.mark.parametrize("size", [(1920, 1080), (1080, 1920), (640, 640), (3000, 200), (1, 1)])
 def test_search_windows_cover_the_frame(size):
-    whole, *parts = blazepose.search_windows(*size)
+    whole, *parts = blazepose_search.search_windows(*size)
     assert whole.size == max(size) and (whole.center == np.array(size) / 2).all()
     assert all(part.size == min(size) for part in parts)
     along = int(size[1] > size[0])
@@ -172,8 +172,8 @@ def test_search_windows_cover_the_frame(size):
 
 
 def test_search_schedule():
-    schedule = blazepose.SearchSchedule(detect_every=5)
-    windows = blazepose.search_windows(1920, 1080)
+    schedule = blazepose_search.SearchSchedule(detect_every=5)
+    windows = blazepose_search.search_windows(1920, 1080)
 
     def looks(count, anybody, just_lost=False):
         return [len(schedule.next_windows(1920, 1080, anybody, just_lost)) for _ in range(count)]
@@ -209,7 +209,7 @@ def test_points_outside_the_image_keep_a_low_score():
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="'openpose'.*auto, blazepose, mediapipe"):
+    with pytest.raises(ValueError, match="'openpose'.*auto, blazepose, detectron2, mediapipe, rtmlib, torchvision"):
         detectors.create_detector("openpose")
 
 

@@ -267,6 +267,7 @@ def test_latex_is_well_formed():
     assert {line.replace(r"\&", "").count("&") for line in rows} == {len(METRICS) + 1}
     body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
     assert "²" not in body and r"PCK@150 \%" in body
+    assert r"{\footnotesize metric: predictions are scored in metres" in body  # printed, as under every other table
     assert body.count("%") == body.count(r"\%")
 
 

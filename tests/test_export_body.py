@@ -10,7 +10,7 @@ import pytest
 from moving_body import FPS, body_motion, moving_mesh
 
 from lifting.cameras import Camera
-from lifting.export import BODY_FORMATS, FORMATS, format_of, load, save, suffix_of
+from lifting.export import BODY_FORMATS, FORMATS, MOTION_FORMATS, format_of, load, save, suffix_of
 from lifting.export.amass import read_amass
 from lifting.keypoints import Keypoints2D
 from lifting.meshes import SkinnedMesh
@@ -153,7 +153,7 @@ def test_bodies_are_saved_by_suffix(tmp_path, name, files):
     whole = walking_pair()
     assert save(whole, tmp_path / name, meshes=iter(meshes_of(whole))) == tmp_path / name
     assert sorted(path.name for path in tmp_path.iterdir()) == files
-    assert format_of(name).needs_bodies
+    assert format_of(name).takes_meshes
     if name.endswith(".npz"):
         return
     with pytest.raises(ValueError, match="can only be written; load one of .npz, .json, .csv, .h5"):
@@ -220,14 +220,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, suffix, monkeypatch):
 @pytest.mark.parametrize(("name", "suffix"), [
     ("clip.npz", ".npz"), ("clip.AMASS.npz", ".amass.npz"), ("amass.npz", ".npz"), ("a.amass", ""),
     ("a.b.c.json", ".json"), ("clip.120.obj", ".obj"), ("clip.glb.npz", ".npz"), ("clip", ""),
-    (".npz", ""), ("folder.glb/clip", ""),
+    (".npz", ""), ("folder.glb/clip", ""), ("clip.ANGLES.csv", ".angles.csv"), ("angles.csv", ".csv"),
 ])
 def test_the_longest_known_suffix_counts(name, suffix):
     assert suffix_of(name) == suffix
     if suffix:
-        assert format_of(name) is {**FORMATS, **BODY_FORMATS}[suffix]
+        assert format_of(name) is {**FORMATS, **MOTION_FORMATS, **BODY_FORMATS}[suffix]
     else:
-        with pytest.raises(ValueError, match=r"written as .npz.*fitted bodies as .glb, .bvh, .obj, .ply, .amass.npz"):
+        with pytest.raises(ValueError, match=r"written as .npz.*motions as .glb, .bvh.*fitted bodies as .obj, .ply"):
             format_of(name)
 
 

@@ -82,6 +82,7 @@ def test_a_camera_beside_a_file_is_its_own_and_one_called_camera_is_for_the_othe
     write_camera(tmp_path / "camera.json", Camera.from_focal(777.0, SIZE))
     run, walk = read_footage(tmp_path).clips
     assert walk.camera == CAMERA and run.camera.focal.tolist() == [777.0, 777.0]
+    assert read_footage(tmp_path).notes == ()
 
 
 def test_only_the_intrinsics_of_a_placed_camera_are_kept(tmp_path):
@@ -101,6 +102,16 @@ def test_videos_are_detected_unless_keypoints_lie_beside_them(tmp_path, video):
     assert len(clip) == 17
 
 
+def test_ctrl_c_while_people_are_detected_ends_the_reading(video):
+    class Interrupted(OnePerson):
+        def detect(self, frames):
+            yield from (found for found, _ in zip(super().detect(frames), range(15), strict=False))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        read_footage(video.parent, detector=Interrupted())
+
+
 def test_a_folder_of_openpose_files_is_one_source(tmp_path):
     frames = tmp_path / "clip"
     frames.mkdir()
@@ -110,7 +121,8 @@ def test_a_folder_of_openpose_files_is_one_source(tmp_path):
         (frames / f"clip_{index:012d}_keypoints.json").write_text(json.dumps(content))
     footage = read_footage(tmp_path)
     assert [clip.name for clip in footage.clips] == ["clip/person 1/own"] and len(footage.clips.infos) == 1
-    assert any("frame rate" in sentence for _, sentence in footage.notes)
+    told = [sentence for _, sentence in footage.notes]
+    assert "the file states no frame rate, 30 frames per second assumed" in told and "focal length" in told[-1]
 
 
 def test_frames_before_and_after_a_person_are_cut(tmp_path):
@@ -134,7 +146,8 @@ def test_broken_and_short_files_are_left_out_and_said(tmp_path):
     footage = read_footage(tmp_path, report=said.append)
     assert [clip.subject for clip in footage.clips] == ["good"]
     assert [name for name, _ in footage.skipped] == ["broken.npz", "film.mp4", "short.npz"]
-    assert len(said) == 3 and "'short.npz' is left out: it shows nobody for at least 0.5 s" in said[2]
+    assert "'short.npz' is left out: it shows nobody for at least 0.5 s" in said[3]
+    assert len(said) == 4 and said[2].startswith("'good.npz': its focal length is not known; a camera file")
     assert not any("\n" in reason for _, reason in footage.skipped)
 
 
@@ -177,7 +190,7 @@ def test_one_network_is_adapted_to_a_folder_and_written(tmp_path):
     said, titles = [], []
     report = adapt_folder(folder, tmp_path / "own.safetensors", lifter=small_lifter(), steps=2, report=said.append,
                           progress=lambda steps, total, title: titles.append((title, total)) or steps)
-    assert report.clips == 2 and report.steps == 2 and len(said) == 1 and titles == [("adapting", 2)]
+    assert report.clips == 2 and report.steps == 2 and len(said) == 3 and titles == [("adapting", 2)]
     header = Lifter.load(tmp_path / "own.safetensors").header
     assert "adapted to 2 unlabelled clips" in header.training
     with pytest.raises(FileNotFoundError, match="no folder at"):

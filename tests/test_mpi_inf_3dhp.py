@@ -70,12 +70,14 @@ def test_only_valid_test_frames_have_labels(tmp_path):
 def test_universal_labels_are_a_choice(tmp_path):
     train = write_mpi_train(tmp_path, "S1/Seq1", 3)
     write_mpi_test(tmp_path, "TS2", np.ones(3))
-    metric, universal = open_mpi_inf_3dhp(tmp_path), open_mpi_inf_3dhp(tmp_path, universal=True)
-    assert universal.name == "mpi_inf_3dhp gt universal"
+    metric, universal = open_mpi_inf_3dhp(tmp_path), open_mpi_inf_3dhp(tmp_path, "gt_universal")
+    assert universal.name == "mpi_inf_3dhp gt_universal"
     points = train["univ_annot3"][0].reshape(3, 28, 3)[:, OF_28] / 1000
     np.testing.assert_allclose(universal.read(0).motion.absolute, points, atol=2e-6)
     np.testing.assert_allclose(universal.read(14).motion.joints, 0.9 * metric.read(14).motion.joints, atol=2e-6)
     assert universal.read(14).camera == metric.read(14).camera
+    with pytest.raises(ValueError, match="no 2D keypoints 'cpn'; choose gt or gt_universal"):
+        open_mpi_inf_3dhp(tmp_path, "cpn")
 
 
 def test_names_of_columns_agree_with_the_documented_numbers():

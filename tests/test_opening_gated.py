@@ -17,6 +17,12 @@ def test_humaneva_takes_its_calibrations(tmp_path):
         open_clips(tmp_path)
 
 
+def test_the_layout_of_humaneva_without_names_is_refused(tmp_path):
+    (tmp_path / "data_2d_humaneva20_gt.npz").touch()
+    with pytest.raises(ValueError, match="whose 20 joints nothing names: .* make humaneva15"):
+        open_clips(tmp_path)
+
+
 def test_3dhp_is_opened_with_its_test_set(tmp_path):
     folder = tmp_path / "data" / "3dhp"
     write_mpi_train(folder, "S8/Seq2", 2)
@@ -25,7 +31,8 @@ def test_3dhp_is_opened_with_its_test_set(tmp_path):
         clips = open_clips(given, keypoints="gt")
         assert clips.name == "mpi_inf_3dhp gt" and {info.subject for info in clips.infos} == {"S8", "TS4"}
     assert {info.subject for info in open_clips(folder / "mpi_inf_3dhp_test_set").infos} == {"TS4"}
-    with pytest.raises(ValueError, match="has the 2D keypoints gt, not 'cpn'"):
+    assert open_clips(folder, keypoints="gt_universal").name == "mpi_inf_3dhp gt_universal"
+    with pytest.raises(ValueError, match="has the 2D keypoints gt, gt_universal, not 'cpn'"):
         open_clips(folder, keypoints="cpn")
 
 

@@ -21,7 +21,8 @@ TEST_PYTHON = ".venv/bin/python -m pytest"
 
 PUBLIC = {
     *("BodyMotion", "Camera", "Detection", "Keypoints2D", "Lifter", "Motion", "Person", "Skeleton", "Take"),
-    *("__version__", "fit_body", "get_skeleton", "load", "load_body", "metrics", "predict", "run_video", "save"),
+    *("__version__", "export", "fit_body", "get_skeleton", "load", "load_body", "metrics", "predict"),
+    *("run_video", "save"),
 }
 ACKNOWLEDGEMENT = (
     "The data used in this project was obtained from mocap.cs.cmu.edu. "

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from filmed_clips import filmed_clips
 
 from experiments import complexity, paper_runs, semi_supervised, time_to_error
-from experiments.paper_runs import P1, P2, Experiment, Row, Setting
+from experiments.paper_runs import P1, P2, Experiment, Row, Setting, recipe_in_words
 from experiments.time_to_error import PlainConfig
 from lifting.datasets.clips import ClipList
 from lifting.models.temporal import TemporalConfig, build_temporal
@@ -204,3 +204,9 @@ def test_time_to_error_counts_the_first_report_that_reaches_it():
 def test_multiply_adds_are_those_of_the_convolutions(form, expected):
     model = build_temporal(TemporalConfig(widths=(3, 3), channels=8))
     assert complexity.multiply_adds(model, 9, form) * 1e6 == pytest.approx(expected)
+
+
+def test_tables_tell_a_batch_norm_schedule_that_is_not_the_papers(tmp_path):
+    told = {steps: recipe_in_words(Setting("mocap", tmp_path, dict(max_steps=steps)), {}) for steps in (4000, 20_000)}
+    assert "unless a row says otherwise; batch-norm momentum from 0.1 to 0.005 (paper: 0.001); data" in told[4000]
+    assert "momentum" not in told[20_000] and "momentum" not in recipe_in_words(Setting("x", tmp_path, {}), {})

@@ -105,7 +105,7 @@ def test_wrong_wishes_for_bodies_show_before_anything_is_done(tmp_path, points, 
     before = names(tmp_path)
     never = KnownDetector(filmed(2), stop_at=0)  # detecting would raise KeyboardInterrupt
     for options, problem in (
-        (dict(output=tmp_path / "new" / "o.glb"), "'o.glb' would hold a body and none is fitted; add --mesh"),
+        (dict(output=tmp_path / "new" / "o.1.obj"), "'o.1.obj' would hold a body and none is fitted; add --mesh"),
         (dict(body="lite"), "got a body but no mesh"),
         (dict(mesh=True, body="octopus"), "octopus"),
         (dict(mesh=True, body=tmp_path / "none.pkl"), "none.pkl"),
@@ -342,13 +342,13 @@ def test_save_makes_the_meshes_itself(tmp_path, fit):
 
 def test_save_of_a_take_without_bodies_says_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="lift fit|--mesh"):
-        lift.save(walking_take(2), tmp_path / "o.glb")
+        lift.save(walking_take(2), tmp_path / "o.1.obj")
     assert outputs.body_meshes(walking_take(2)) == [] and names(tmp_path) == []
 
 
 def test_the_real_fit_goes_through(tmp_path):
     """Not faked: the body's points lie where the walker was seen, and the report has what the summary prints."""
-    from lifting.cli import fit_summary
+    from lifting.summary import fit_summary
 
     fitted = fit_result(walking_take(12), output=[tmp_path / "o.npz", tmp_path / "o.glb"], report=tmp_path / "r.json")
     (person,) = fitted.people

@@ -91,7 +91,7 @@ def test_the_score_is_the_third_feature():
     lifter, generator = TemporalLifter(made), np.random.default_rng(1)
     points, scores = generator.uniform(100, 700, (12, 17, 2)), generator.uniform(0.2, 1, (12, 17)).astype(np.float32)
     keypoints = Keypoints2D(points, scores, "coco17", CAMERA.image_size, 50.0)
-    features = lifter._features(keypoints.xy, keypoints.score, keypoints.image_size)
+    features = lifter.features(keypoints.xy, keypoints.score, keypoints.image_size)
     np.testing.assert_array_equal(features[..., 2], scores)
     np.testing.assert_allclose(lifter.run(features)[0], lifter.lift(keypoints, CAMERA, repair=False).motion.joints,
                                atol=1e-6)  # fmt: skip
@@ -205,6 +205,20 @@ def test_height_scales_everything():
     assert humaneva.predict(keypoints, CAMERA).skeleton.name == "humaneva15"
     with pytest.raises(ValueError, match="leave the height out"):
         humaneva.predict(keypoints, CAMERA, height=1.8)
+
+
+def test_a_run_takes_weights_of_any_input_and_the_joints_of_results():
+    from lifting.evidence import Evidence
+    from lifting.pipeline import lift_people
+
+    def evidence() -> Evidence:
+        points = filmed(path(30))
+        return Evidence("walk", points.image_size, 50.0, np.arange(30) / 50, [(1, points)], "test")
+
+    take = lift_people(evidence(), CAMERA, lifter=statue())  # h36m17, which has no nose
+    assert take.people[0].motion.skeleton.name == "h36m17" and take.metadata["people"][0]["mean_confidence"] == 1
+    with pytest.raises(ValueError, match="give joints in the layout humaneva15, results have h36m17; use them with"):
+        lift_people(evidence(), CAMERA, lifter=TemporalLifter(weights(skeleton_out="humaneva15")))
 
 
 def test_load_names_its_source(tmp_path):

@@ -243,7 +243,7 @@ def test_training_goes_on_from_other_weights(tmp_path, whole):
     start = load_temporal(whole / "weights.safetensors")
     run = Trainer(CONFIG, LABELLED, None, tmp_path, start=start)
     assert torch.equal(run.trainee.networks.pose.shrink.weight, start.pose.shrink.weight)
-    with pytest.raises(ValueError, match="the weights to begin from are .*channels=8.*expected .*channels=9"):
+    with pytest.raises(ValueError, match="the weights to begin from have channels 8, expected channels 9"):
         Trainer(replace(CONFIG, channels=9), LABELLED, None, tmp_path, start=start)
 
 

@@ -255,7 +255,7 @@ def spoil(path: Path, content: object) -> None:
         torch.save(Bomb() if content == "bomb" else content, path)
 
 
-DAMAGE = [b"", b"not a checkpoint", "bomb", "cut", [3]]
+DAMAGE = [b"", b"not a checkpoint", b"bad\n", "bomb", "cut", [3]]
 
 
 @pytest.mark.parametrize("content", [*DAMAGE, {"step": 3}, "other"])

@@ -340,3 +340,33 @@ def test_writer_refuses_bad_input(tmp_path):
     with pytest.raises(ValueError, match="suffix"), video.VideoWriter(tmp_path / "a.xyz", SIZE, 25) as writer:
         writer.write(quartered())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_frames_resized_while_decoded(tmp_path, turned, monkeypatch):
+    from lifting.video import file_reader
+
+    path = tmp_path / "halves.mp4"
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[:, 48:] = 200  # dark left half, bright right half
+    with video.VideoWriter(path, (96, 64), 10) as writer:
+        writer.write(picture)
+    if turned:
+        monkeypatch.setattr(file_reader, "_orientation", lambda frame: (True, False, False))
+    with video.open_video(path) as reader:
+        reader.frame_size = (16, 24) if turned else (24, 16)
+        rgb = next(iter(reader)).rgb
+    halves = (rgb[:10], rgb[14:]) if turned else (rgb[:, :10], rgb[:, 14:])
+    assert rgb.shape == ((24, 16, 3) if turned else (16, 24, 3))
+    assert halves[0].max() < 12 and halves[1].min() > 188
+
+
+def test_images_resized_as_they_are_read(tmp_path):
+    from PIL import Image
+
+    picture = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    Image.fromarray(picture).save(tmp_path / "1.png")
+    with video.open_video(tmp_path) as reader:
+        reader.frame_size = (3, 2)
+        rgb = next(iter(reader)).rgb
+    np.testing.assert_allclose(rgb, picture.reshape(2, 2, 3, 2, 3).mean((1, 3)), atol=0.51)

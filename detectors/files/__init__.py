@@ -22,6 +22,13 @@ mmpose
     Predictions of the inferencer (`[{"frame_id": 0, "instances": [{"keypoints": [[x, y], ...],
     "keypoint_scores": [...]}]}]`), of the demos (`{"meta_info": ..., "instance_info": [...]}`), of one image (a
     list of instances), and a folder of these.
+deeplabcut
+    Predictions of `analyze_videos`, `.h5` (a table of pandas) or `.csv`, of one individual or several: columns
+    scorer, individuals (optional), bodyparts, coords (x, y, likelihood), a row per frame. Body parts are matched by
+    name ("LeftShoulder", "left shoulder", "l_shoulder" and "lshoulder" are one).
+sleap
+    Analysis files `.h5` (`tracks`, `node_names`, `point_scores`) and projects `.slp` of one video; where a frame
+    was labelled by hand, that counts. Nodes are matched by name, as above.
 lift
     Our own. npz: `keypoints` (T, J, 2|3) or (P, T, J, 2|3) pixels and, each optional, `scores` ([P,] T, J),
     `ids` (P,), `fps`, `image_size` (w, h), `skeleton`, `metadata` (a JSON string with the last three), so a
@@ -43,7 +50,7 @@ from __future__ import annotations
 import os
 from types import ModuleType
 
-from lifting.detectors.files import alphapose, coco, mmpose, openpose, ours, videopose3d
+from lifting.detectors.files import alphapose, coco, deeplabcut, mmpose, openpose, ours, sleap, videopose3d
 from lifting.detectors.files.content import Content, read_content
 from lifting.detectors.files.keypoint_file import KeypointFile, Request
 from lifting.detectors.files.ours import write_keypoints
@@ -57,6 +64,8 @@ FORMATS: dict[str, ModuleType] = {
     "openpose": openpose,
     "alphapose": alphapose,
     "mmpose": mmpose,
+    "deeplabcut": deeplabcut,
+    "sleap": sleap,
     "lift": ours,
 }
 """Every format: a module with `LOOKED_FOR` (words), `matches(content)`, `read(content, request) -> Poses`."""

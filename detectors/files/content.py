@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,28 @@ import numpy as np
 
 from lifting.files import load_npz
 
-__all__ = ["Content", "as_list", "as_numbers", "as_object", "as_score", "as_whole_number", "read_content", "read_json"]
+__all__ = [
+    "Content",
+    "as_list",
+    "as_numbers",
+    "as_object",
+    "as_score",
+    "as_whole_number",
+    "open_hdf5",
+    "read_content",
+    "read_json",
+]
+
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
 class Content:
-    """A file or folder: kind is "folder" (data: sorted JSON paths), "npz" (dict), "npy", "json" (parsed) or "text"."""
+    """A file or folder, by its kind.
+
+    "folder" (data: sorted JSON paths), "npz" (dict), "npy", "json" (parsed), "text", or "hdf5" (names of its groups and
+    datasets; `open_hdf5` opens it).
+    """
 
     path: Path
     kind: str
@@ -38,6 +55,8 @@ class Content:
             return f"arrays named {_some(self.data)}"
         if self.kind == "json":
             return _describe_json(self.data)
+        if self.kind == "hdf5":
+            return f"an HDF5 file with {_some(self.data)}"
         return "an array" if self.kind == "npy" else "text"
 
 
@@ -73,11 +92,32 @@ def read_content(path: str | os.PathLike[str]) -> Content:
         return Content(path, "npz", load_npz(path, allow_objects=True))
     if head.startswith(b"\x93NUMPY"):
         return Content(path, "npy", _read_npy(path))
+    if head.startswith(HDF5_MAGIC):
+        return Content(path, "hdf5", _hdf5_names(path))
     if b"\0" in head:
-        raise ValueError(f"{path.name!r} is a binary file: expected keypoints as npz, npy, json or csv, not a video")
+        raise ValueError(f"{path.name!r} is a binary file: expected keypoints as npz, npy, json, csv or h5, no video")
     if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
         return Content(path, "json", read_json(path))
     return Content(path, "text", _read_text(path))
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[Any]:
+    """Open an HDF5 file as `h5py.File`; whatever HDF5 cannot read in the block becomes a ValueError."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError, KeyError, TypeError) as error:
+        raise ValueError(f"cannot read {path.name!r} as HDF5: {error}; write the file again") from error
+
+
+def _hdf5_names(path: Path) -> list[str]:
+    names: list[str] = []
+    with open_hdf5(path) as file:
+        file.visit(names.append)
+    return names
 
 
 def _read_head(path: Path) -> bytes:

@@ -95,6 +95,20 @@ class Clip(ClipName):
                        motion=None if motion is None else motion.slice(start, stop),
                        camera=None if camera is None else slice_camera(camera, start, stop))
 
+    def thin(self, step: int) -> Clip:
+        """Every step-th frame, at the frame rate that this leaves; ValueError for a step below 1."""
+        if step < 1:
+            raise ValueError(f"got every {step}th frame of clip {self.name}, expected at least 1: all of them.")
+        keypoints, motion, camera = self.keypoints, self.motion, self.camera
+        fps = keypoints.fps / step
+        keypoints = keypoints.replace(xy=keypoints.xy[::step], score=keypoints.score[::step], fps=fps)
+        if motion is not None:
+            per_frame = {name: values[::step] for name in ("joints", "trajectory", "sigma")
+                         if (values := getattr(motion, name)) is not None}
+            motion = motion.replace(**per_frame, fps=fps)
+        camera = None if camera is None else slice_camera(camera, None, None, step)
+        return replace(self, keypoints=keypoints, motion=motion, camera=camera)
+
 
 @dataclass(frozen=True)
 class ClipInfo(ClipName):
@@ -119,13 +133,13 @@ class ClipInfo(ClipName):
     __hash__ = None  # type: ignore[assignment]
 
 
-def slice_camera(camera: Camera, start: int | None, stop: int | None) -> Camera:
-    """The camera of the frames start..stop: what of its pose is per frame is cut, all else stays."""
+def slice_camera(camera: Camera, start: int | None, stop: int | None, step: int = 1) -> Camera:
+    """The camera of the frames start..stop, every step-th: what of its pose is per frame is cut, all else stays."""
     moving = {}
     if camera.rotation.ndim == 3:
-        moving["rotation"] = camera.rotation[start:stop]
+        moving["rotation"] = camera.rotation[start:stop:step]
     if camera.translation.ndim == 2:
-        moving["translation"] = camera.translation[start:stop]
+        moving["translation"] = camera.translation[start:stop:step]
     return replace(camera, **moving) if moving else camera
 
 
@@ -244,6 +258,26 @@ class ClipList(ClipSet):
 
     def _read(self, index: int, start: int, stop: int) -> Clip:
         return self.clips[index].slice(start, stop)
+
+
+class JoinedClips(ClipSet):
+    """Several clip sets of the same layouts as one; ValueError when layouts differ or two clips have one name."""
+
+    def __init__(self, sets: Iterable[ClipSet]) -> None:
+        self._sets = tuple(sets)
+        self.name = " and ".join(clips.name for clips in self._sets)
+        self.infos = tuple(info for clips in self._sets for info in clips.infos)
+        check_names(self.infos, self.name)
+        self.skeleton_in = shared_skeleton((clips.skeleton_in for clips in self._sets), "keypoints", self.name)
+        labelled = [clips.skeleton_out for clips in self._sets if clips.skeleton_out is not None]
+        self.skeleton_out = shared_skeleton(labelled, "motions", self.name) if labelled else None
+
+    def _read(self, index: int, start: int, stop: int) -> Clip:
+        for clips in self._sets:
+            if index < len(clips):
+                return clips.read(index, start, stop)
+            index -= len(clips)
+        raise IndexError(index)
 
 
 class _View(ClipSet):

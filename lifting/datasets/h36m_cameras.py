@@ -5,7 +5,8 @@ block of subject s and camera c, both counted from 1, begins at 6 (11 (c - 1) + 
 lengths and centre in pixels, k1 k2 k3, p1 p2. With R = Rx(a) Ry(b) Rz(c), x_cam = R (x_world - centre).
 
 Trap: the lens is nearly, but not quite OpenCV's. With d = (p2, p1), Human3.6M bends x to
-x (1 + k1 r^2 + k2 r^4 + k3 r^6 + d.x) + d r^2, where OpenCV has 2 d.x. `H36MCamera.project` is exact.
+x (1 + k1 r^2 + k2 r^4 + k3 r^6 + d.x) + d r^2, where OpenCV has 2 d.x. It is OpenCV's model with half of p1 and p2 and
+the thin prism s1 = p2 / 2, s3 = p1 / 2, which `Camera` does not have. `H36MCamera.project` is exact.
 `H36MCamera.as_opencv` gives the `Camera` whose p1, p2 and centre come nearest to it over the image: with the data set's
 own numbers they differ by 0.06-0.12 px (root mean square over the image), 0.42 px at most, in a corner; taking p1 and
 p2 over unchanged, by 0.23-0.43 px and 1.5 px.

@@ -28,6 +28,7 @@ from lifting.datasets.world_clips import WorldClips, WorldView
 from lifting.skeletons import get_skeleton
 
 VIEWS = ("C1", "C2", "C3")
+UNKNOWN_LAYOUT = "humaneva20"  # a name in VideoPose3D's documentation without a skeleton in its code
 CALIBRATION = "Calibration_Data/{view}.cal"
 HOW_TO_GET = "copy it from HumanEva-I (humaneva.is.tue.mpg.de, registration needed)"
 LARGEST_ERROR = 0.03

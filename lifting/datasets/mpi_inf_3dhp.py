@@ -33,6 +33,8 @@ AT_50_FPS = (("S1", "Seq2"), ("S3", "Seq1"), ("S3", "Seq2"), ("S5", "Seq1"), ("S
 STUDIO_SIZE = (2048, 2048)
 TEST_SIZES = {"TS5": (1920, 1080), "TS6": (1920, 1080)}
 """Image sizes of the test takes outdoors; the others have that of the studio, in which all training takes were made."""
+LABELS = {"gt": "annot3", "gt_universal": "univ_annot3"}
+"""Name of the 2D keypoints, by which a data set is chosen -> the annotations that are its labels."""
 WORST_FIT = 0.02
 """Largest root mean square residual of fitted intrinsics, in widths of the image."""
 
@@ -48,7 +50,7 @@ JOINTS_17 = tuple(
 _OWN_NAMES = {"hip": "pelvis", "thorax": "neck", "neck_nose": "head", "head": "head_top"}  # of joints of h36m17
 
 
-def open_mpi_inf_3dhp(folder: str | PathLike[str], universal: bool = False) -> WorldClips:
+def open_mpi_inf_3dhp(folder: str | PathLike[str], keypoints: str = "gt") -> WorldClips:
     """Open what there is of the training and the test takes in a folder (the latter also in `mpi_inf_3dhp_test_set`).
 
     Subjects are `S1` to `S8` and `TS1` to `TS6`, actions `Seq1`, `Seq2` and, in the test set, the subject's name again;
@@ -56,18 +58,22 @@ def open_mpi_inf_3dhp(folder: str | PathLike[str], universal: bool = False) -> W
 
     Args:
         folder: the folder.
-        universal: take the labels from `univ_annot3`, in which all people have one height and which many published
-            PCK, AUC and MPJPE compare with. Sizes, and with them depths, need not be those of the images.
+        keypoints: `gt`: the annotated pixels. `gt_universal`: the same, with labels from `univ_annot3`, in which all
+            people have one height and which many published PCK, AUC and MPJPE compare with; sizes, and with them
+            depths, need not be those of the images.
 
-    Raises FileNotFoundError when there are no annotations or not their cameras, and ValueError for other content.
+    Raises FileNotFoundError when there are no annotations or not their cameras, and ValueError for unknown keypoints or
+    other content.
     """
-    folder, labels = Path(folder), "univ_annot3" if universal else "annot3"
+    if keypoints not in LABELS:
+        raise ValueError(f"MPI-INF-3DHP has no 2D keypoints {keypoints!r}; choose {' or '.join(LABELS)}.")
+    folder, labels = Path(folder), LABELS[keypoints]
     views = [view for path in sorted(folder.glob(TRAIN_PATTERN)) for view in _train_views(path, labels)]
     views += [_test_view(path, labels) for path in find_test_takes(folder)]
     if not views:
         raise FileNotFoundError(f"{folder.absolute()} has no files {TRAIN_PATTERN} or {TEST_PATTERN}; {HOW_TO_GET}.")
     skeleton = get_skeleton("h36m17")
-    return WorldClips("mpi_inf_3dhp gt" + " universal" * universal, views, skeleton, skeleton)
+    return WorldClips(f"mpi_inf_3dhp {keypoints}", views, skeleton, skeleton)
 
 
 def find_test_takes(folder: Path) -> list[Path]:

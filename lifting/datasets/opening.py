@@ -139,6 +139,9 @@ def _open_npz(folder: Path, dataset: str, stated: str | None, keypoints: str | N
     if not known:
         raise FileNotFoundError(f"{folder} has data_3d_{dataset}.npz but no data_2d_{dataset}_*.npz; "
                                 f"{videopose3d.HOW_TO_GET}.")
+    if dataset == humaneva.UNKNOWN_LAYOUT:
+        raise ValueError(f"{folder} has files of {dataset}, whose 20 joints nothing names: VideoPose3D documents that "
+                         "layout but has no skeleton of it; make humaneva15 with its prepare_data_humaneva.py.")
     of_humaneva = dataset.startswith("humaneva")
     open_files = humaneva.open_humaneva if of_humaneva else videopose3d.open_videopose3d
     return open_files(folder, dataset, choose_keypoints(known, keypoints, folder))
@@ -155,8 +158,8 @@ def _find_mpi_inf_3dhp(path: Path) -> list[Source]:
 
 
 def _open_mpi_inf_3dhp(folder: Path, keypoints: str | None) -> ClipSet:
-    choose_keypoints(["gt"], keypoints, folder)
-    return mpi_inf_3dhp.open_mpi_inf_3dhp(folder)
+    chosen = "gt" if keypoints is None else choose_keypoints([*mpi_inf_3dhp.LABELS], keypoints, folder)
+    return mpi_inf_3dhp.open_mpi_inf_3dhp(folder, chosen)
 
 
 def _find_3dpw(path: Path) -> list[Source]:

@@ -30,7 +30,7 @@ from lifting.skeletons import BUILT_IN, Skeleton, get_skeleton, joint_map
 
 ASSUMED_FPS = 50.0
 """Frames per second of data that do not say theirs, those for which the method was made."""
-FPS = {"h36m": 50.0, "humaneva15": 60.0, "humaneva20": 60.0}
+FPS = {"h36m": 50.0, "humaneva15": 60.0}
 HUMANEVA_SIZE = (640, 480)
 VIEWS = {"h36m": CAMERA_IDS, "humaneva15": ("C1", "C2", "C3")}
 CORRUPTED = (("S11", "Directions"),)

@@ -1,7 +1,8 @@
 """Result files: one module per format, and one table of suffixes for reading and writing, from Python and the CLI.
 
 The formats of ``FORMATS`` hold a whole take and bring it back; a ``.csv`` leaves fitted bodies out, for it has one row
-per joint. Those of ``BODY_FORMATS`` are for other programs: they hold fitted bodies and need their meshes; of these
+per joint. The others are for other programs. Those of ``MOTION_FORMATS`` take every lifted motion, and show fitted
+bodies where they hold surfaces or rotations and there are any. Those of ``BODY_FORMATS`` need fitted bodies; of these
 only AMASS-style files are read, too.
 """
 
@@ -11,6 +12,7 @@ import importlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 
@@ -18,7 +20,18 @@ from lifting.files import atomic_path
 from lifting.meshes import SkinnedMesh
 from lifting.motion import Take
 
-__all__ = ["BODY_FORMATS", "FORMATS", "Format", "files_of", "format_of", "load", "save", "suffix_of", "write_files"]
+__all__ = [
+    "BODY_FORMATS",
+    "FORMATS",
+    "MOTION_FORMATS",
+    "Format",
+    "files_of",
+    "format_of",
+    "load",
+    "save",
+    "suffix_of",
+    "write_files",
+]
 
 Writer = Callable[[Path], object]
 Files = Iterable[tuple[Path, Writer]]
@@ -30,34 +43,44 @@ class Format:
 
     Attributes:
         description: a few words for help texts.
-        write: ``write(take, path)``; None for bodies.
+        write: ``write(take, path)`` for a take as it is; or None.
         read: ``read(path) -> Take``, or None.
-        write_bodies: ``write_bodies(take, meshes, path)`` gives the files of the fitted bodies, and for each a function
-            that writes it, whole or not at all.
+        make_files: ``make_files(take, meshes, path)`` for a take as people look at it, `meshes` those of its fitted
+            bodies: gives the files, each with a function that writes it, whole or not at all; or None.
+        one_person: whether a file holds one person, so that others go to files of their own.
+        package: what has to be installed to write it, with the extra of setup.py that brings it; or None.
     """
 
     description: str
     write: Callable[[Take, Path], None] | None = None
     read: Callable[[Path], Take] | None = None
-    write_bodies: Callable[[Take, Sequence[SkinnedMesh], Path], Files] | None = None
+    make_files: Callable[[Take, Sequence[SkinnedMesh], Path], Files] | None = None
+    one_person: bool = False
+    package: tuple[str, str] | None = None
 
     @property
-    def needs_bodies(self) -> bool:
-        """Whether it holds fitted bodies, so that writing takes their meshes."""
-        return self.write_bodies is not None
+    def takes_meshes(self) -> bool:
+        """Whether writing takes the meshes of fitted bodies, where there are any."""
+        return self.make_files is not None
 
     def files(self, take: Take, meshes: Sequence[SkinnedMesh], path: Path) -> Files:
-        """The files that a take becomes, each with a function that writes it; ValueError for a lack of bodies."""
-        if self.write_bodies is not None:
-            return self.write_bodies(take, meshes, path)
+        """The files that a take becomes, each with a function that writes it; ValueError for what the format lacks."""
+        if self.make_files is not None:
+            return self.make_files(take, meshes, path)
         return [(path, lambda place: self.write(take, place))]
+
+    def check_package(self, path: Path) -> None:
+        """ImportError in a sentence where the package that writes the file is not installed."""
+        if self.package is not None and find_spec(self.package[0]) is None:
+            package, extra = self.package
+            raise ImportError(f"writing {path.name!r} needs {package}: pip install '.[{extra}]' in a clone of lift")
 
 
 def _lazy(module: str, function: str) -> Callable:
-    """A function that imports its module (and what that needs) on the first call."""
+    """A function that imports its module (and what that needs) on the first call; a leading dot leads to a sibling."""
 
     def call(*arguments: object) -> object:
-        return getattr(importlib.import_module(f"lifting.export.{module}"), function)(*arguments)
+        return getattr(importlib.import_module(f".{module}", __name__), function)(*arguments)
 
     return call
 
@@ -69,15 +92,25 @@ FORMATS: dict[str, Format] = {
     ".h5": Format("the same as HDF5", _lazy("hdf5", "write_hdf5"), _lazy("hdf5", "read_hdf5")),
 }
 
-BODY_FORMATS: dict[str, Format] = {
-    ".glb": Format("animated bodies for 3D programs and browsers", write_bodies=_lazy("bodies", "glb_file")),
-    ".bvh": Format("skeletons in motion, a file per person", write_bodies=_lazy("bodies", "bvh_files")),
-    ".obj": Format("the bodies of one frame, as clip.120.obj", write_bodies=_lazy("bodies", "obj_file")),
-    ".ply": Format("the bodies of one frame, as clip.120.ply", write_bodies=_lazy("bodies", "ply_file")),
-    ".amass.npz": Format("AMASS arrays, a file per person", read=_lazy("amass_take", "read_amass_take"),
-                         write_bodies=_lazy("bodies", "amass_files")),
+MOTION_FORMATS: dict[str, Format] = {
+    ".glb": Format("animated bodies or skeletons for 3D programs and browsers", make_files=_lazy("bodies", "glb_file")),
+    ".bvh": Format("skeletons in motion", make_files=_lazy("bodies", "bvh_files"), one_person=True),
+    ".trc": Format("markers for OpenSim", make_files=_lazy("trc", "trc_files"), one_person=True),
+    ".mot": Format("joint angles for OpenSim", make_files=_lazy("angles", "mot_files"), one_person=True),
+    ".angles.csv": Format("joint angles as a table", make_files=_lazy("angles", "angles_csv_file")),
+    ".html": Format("a page that plays in any browser", make_files=_lazy(".view.page", "page_files")),
+    ".png": Format("plots of joint angles and speeds", make_files=_lazy(".view.plots", "plot_files")),
+    ".c3d": Format("points for motion analysis", make_files=_lazy("c3d_file", "c3d_files"), one_person=True,
+                   package=("ezc3d", "c3d")),
 }
-_KNOWN = {**FORMATS, **BODY_FORMATS}
+
+BODY_FORMATS: dict[str, Format] = {
+    ".obj": Format("the bodies of one frame, as clip.120.obj", make_files=_lazy("bodies", "obj_file")),
+    ".ply": Format("the bodies of one frame, as clip.120.ply", make_files=_lazy("bodies", "ply_file")),
+    ".amass.npz": Format("AMASS arrays", read=_lazy("amass_take", "read_amass_take"),
+                         make_files=_lazy("bodies", "amass_files"), one_person=True),
+}
+_KNOWN = {**FORMATS, **MOTION_FORMATS, **BODY_FORMATS}
 
 
 def suffix_of(path: str | PathLike) -> str:
@@ -91,7 +124,8 @@ def format_of(path: str | PathLike) -> Format:
     suffix = suffix_of(path)
     if not suffix:
         raise ValueError(f"{str(path)!r} has the suffix {Path(path).suffix!r}; results are written as "
-                         f"{', '.join(FORMATS)}, and fitted bodies as {', '.join(BODY_FORMATS)}.")
+                         f"{', '.join(FORMATS)}, motions as {', '.join(MOTION_FORMATS)}, and fitted bodies as "
+                         f"{', '.join(BODY_FORMATS)}.")
     return _KNOWN[suffix]
 
 
@@ -100,12 +134,12 @@ def save(take: Take, path: str | PathLike, *, meshes: Iterable[SkinnedMesh] = ()
 
     Args:
         take: the take.
-        path: the file. ``.bvh`` and ``.amass.npz`` hold one person: the others go to ``NAME.person2.bvh`` beside it;
+        path: the file. Some formats, as ``.bvh``, hold one person: the others go to ``NAME.person2.bvh`` beside it;
             ``.obj`` and ``.ply`` hold the frame whose number is in the name: ``clip.120.obj``.
-        meshes: the fitted bodies of its people, which the formats of ``BODY_FORMATS`` need and the others ignore.
+        meshes: the fitted bodies of its people, which those of ``BODY_FORMATS`` need and those of ``FORMATS`` ignore.
 
-    Raises ValueError for an unknown suffix or a take without the bodies the format needs, and OSError for an unwritable
-    place.
+    Raises ValueError for an unknown suffix or a take without the bodies the format needs, ImportError for a package the
+    format needs, and OSError for an unwritable place.
     """
     path = as_path(path)
     with ExitStack() as written:
@@ -118,7 +152,12 @@ def files_of(take: Take, paths: Iterable[Path], meshes: Iterable[SkinnedMesh] = 
     if not isinstance(take, Take):
         raise ValueError(f"only a Take can be saved, got {type(take).__name__}; lift the keypoints first.")
     meshes = tuple(meshes)
-    return [file for path in paths for file in format_of(path).files(take, meshes, path)]
+    files = []
+    for path in paths:
+        form = format_of(path)
+        form.check_package(path)
+        files += form.files(take, meshes, path)
+    return files
 
 
 def write_files(files: Files, written: ExitStack) -> None:

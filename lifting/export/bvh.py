@@ -1,4 +1,4 @@
-"""Bodies as ``.bvh``: a skeleton with the rest offsets of the body and Euler angles, for animation programs.
+"""Bodies, and skeletons without one, as ``.bvh``: rest offsets of the joints and Euler angles, for animation programs.
 
 Channels are ``Zrotation Xrotation Yrotation`` (the matrix Rz Rx Ry), joint 0 has positions before them, and an offset
 of zero, so that programs which add offset and position agree with those which do not. Axes are right-handed with +y up

@@ -1,12 +1,13 @@
 """Animated bodies as ``.glb`` (binary glTF 2.0): mesh, skin and animation for Blender, Unity, Unreal and browsers.
 
-Every person is a node that holds the joints, and a skinned mesh. A joint's node stands at its rest offset from its
-parent; the skin's inverse bind matrices move its rest place to the origin. The animation turns the joints by unit
-quaternions of which neighbours never lie on opposite sides, so that viewers interpolate along the shorter way, and
-moves joint 0. Axes are glTF's: metres, right-handed, +y up. While a person is absent, joint 0 is scaled to nothing, in
-steps: with it go all joints, and the mesh is not seen (section 3.5.3 names this way to animate visibility). Pose
-blendshapes have no place in glTF's skins: bodies of SMPL's family lack their correctives here. Source: Khronos, glTF
-2.0 specification, sections 3.5 (nodes), 3.7 (meshes, skins), 3.11 (animations) and 4 (GLB).
+Skeletons without a body come as figures of bones (see lifting.export.stick_figure), which are meshes too. Every person
+is a node that holds the joints, and a skinned mesh. A joint's node stands at its rest offset from its parent; the
+skin's inverse bind matrices move its rest place to the origin. The animation turns the joints by unit quaternions of
+which neighbours never lie on opposite sides, so that viewers interpolate along the shorter way, and moves joint 0. Axes
+are glTF's: metres, right-handed, +y up. While a person is absent, joint 0 is scaled to nothing, in steps: with it go
+all joints, and the mesh is not seen (section 3.5.3 names this way to animate visibility). Pose blendshapes have no
+place in glTF's skins: bodies of SMPL's family lack their correctives here. Source: Khronos, glTF 2.0 specification,
+sections 3.5 (nodes), 3.7 (meshes, skins), 3.11 (animations) and 4 (GLB).
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ DIMENSIONS = {
     "joints": "person,frame,joint,xyz", "trajectory": "person,frame,xyz", "sigma": "person,frame,joint",
     "body_rotations": "person,frame,body joint,xyz", "body_trajectory": "person,frame,xyz",
     "body_shape": "person,coefficient", "body_joint_sigma": "person,frame,body joint",
-    "body_rotation_sigma": "person,frame,body joint",
+    "body_rotation_sigma": "person,frame,body joint", "world_joints": "person,frame,joint,xyz",
+    "world_trajectory": "person,frame,xyz", "world_sigma": "person,frame,joint", "contacts": "person,frame,point",
 }  # fmt: skip
 
 
@@ -42,7 +43,9 @@ def _describe(name: str, metadata: dict[str, Any]) -> dict[str, Any]:
     """Attributes of one dataset: its unit, and the names of its joints."""
     attributes: dict[str, Any] = {"unit": metadata["units"][name]} if name in metadata["units"] else {}
     owner = {"joints": "skeleton", "sigma": "skeleton", "keypoints": "keypoint_skeleton", "scores": "keypoint_skeleton"}
-    skeleton = metadata.get(owner.get(name, ""))
+    skeleton = metadata.get(owner.get(name.removeprefix("world_"), ""))
+    if name == "contacts":
+        attributes["point_names"] = metadata["contact_points"]
     if skeleton:
         attributes["joint_names"] = [_storable(joint) for joint in skeleton["joints"]]
     return attributes

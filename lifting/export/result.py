@@ -11,8 +11,13 @@ place of joint 0, ``body_shape`` (P, S), and where known ``body_joint_sigma`` (P
 ``body_rotation_sigma`` (P, T, K) radians. People may have different bodies: each one's name and numbers of joints and
 coefficients are in the metadata, what is beyond them is NaN.
 
+Where the take was placed in the world: ``world_joints`` (P, T, J, 3), ``world_trajectory`` (P, T, 3) and
+``world_sigma`` (P, T, J), metres in world axes, and ``contacts`` (P, T, 4), probabilities that heels and toes stand, in
+the order of the metadata's ``contact_points``. How the world lies to the camera is in the metadata's ``run.world``.
+
 The format's version is the lowest that says all: 1, and 2 for a take with fitted bodies, so that a library too old to
-know bodies says so instead of dropping them. Arrays that are not known are not read.
+know bodies says so instead of dropping them. Arrays that are not known are not read: a library that does not know the
+world reads the raw motion beside it.
 """
 
 from __future__ import annotations
@@ -26,15 +31,16 @@ import numpy as np
 
 from lifting.cameras import Camera
 from lifting.keypoints import Keypoints2D
-from lifting.motion import BodyMotion, Motion, Person, Take
+from lifting.motion import CONTACT_POINTS, BodyMotion, Motion, Person, Take
 from lifting.skeletons import Skeleton
 
 FORMAT, VERSION = "keypoint-lift result", 2
 UNITS = {
     "times": "s", "keypoints": "px", "scores": "1", "joints": "m", "trajectory": "m", "sigma": "m",
     "body_rotations": "rad", "body_trajectory": "m", "body_shape": "1", "body_joint_sigma": "m",
-    "body_rotation_sigma": "rad",
+    "body_rotation_sigma": "rad", "world_joints": "m", "world_trajectory": "m", "world_sigma": "m", "contacts": "1",
 }  # fmt: skip
+MOTION_PARTS = ("joints", "trajectory", "sigma")
 BODY_SIGMAS = ("joint_sigma", "rotation_sigma")
 AXES = {
     "camera": "+x right, +y down, +z forward, origin in the camera; joints relative to the root",
@@ -59,11 +65,28 @@ def pack(take: Take, bodies: bool = True) -> tuple[dict[str, np.ndarray], dict[s
         "scores": _stack([keypoints.score for keypoints in points], (frames, columns)),
     }
     if lifted is not None:
-        joints = lifted.skeleton.num_joints
-        for name, shape in (("joints", (frames, joints, 3)), ("trajectory", (frames, 3)), ("sigma", (frames, joints))):
-            arrays[name] = _stack([getattr(motion, name, None) for motion in motions], shape)
+        arrays |= _pack_motions(motions, lifted, "")
+    arrays |= _pack_world(take.people, frames)
     arrays |= _pack_bodies([person.body for person in take.people], frames)
     return arrays, _describe(take, lifted, arrays)
+
+
+def _pack_motions(motions: Sequence[Motion | None], known: Motion, prefix: str) -> dict[str, np.ndarray]:
+    """Joints, trajectory and sigma of motions that all have the layout and length of `known`, one of them."""
+    frames, joints = known.joints.shape[:2]
+    shapes = dict(zip(MOTION_PARTS, ((frames, joints, 3), (frames, 3), (frames, joints)), strict=True))
+    return {prefix + name: _stack([getattr(motion, name, None) for motion in motions], shape)
+            for name, shape in shapes.items()}
+
+
+def _pack_world(people: Sequence[Person], frames: int) -> dict[str, np.ndarray]:
+    """World motions and contacts; nothing where nobody has them."""
+    worlds, contacts = [person.world for person in people], [person.contacts for person in people]
+    known = next((world for world in worlds if world is not None), None)
+    arrays = {} if known is None else _pack_motions(worlds, known, "world_")
+    if any(part is not None for part in contacts):
+        arrays["contacts"] = _stack(contacts, (frames, len(CONTACT_POINTS)))
+    return arrays
 
 
 def _pack_bodies(bodies: Sequence[BodyMotion | None], frames: int) -> dict[str, np.ndarray]:
@@ -100,8 +123,10 @@ def _describe(take: Take, lifted: Motion | None, arrays: Mapping) -> dict[str, A
         "units": {name: unit for name, unit in UNITS.items() if name in arrays},
         "frame": frame,
         "axes": {"joints": AXES[frame] if lifted else None, "keypoints": IMAGE_AXES,
-                 **({"body": AXES[frame].partition(";")[0]} if "body_rotations" in arrays else {})},
-        "skeleton": lifted.skeleton.to_dict() if lifted else None,
+                 **({"body": AXES[frame].partition(";")[0]} if "body_rotations" in arrays else {}),
+                 **({"world_joints": AXES["world"]} if "world_joints" in arrays else {})},
+        "skeleton": _skeleton_of(take.people),
+        **({"contact_points": list(CONTACT_POINTS)} if "contacts" in arrays else {}),
         "keypoint_skeleton": take.people[0].keypoints.skeleton.to_dict() if take.people else None,
         "camera": take.camera.to_dict(),
         "assumed": list(take.assumed),
@@ -110,12 +135,22 @@ def _describe(take: Take, lifted: Motion | None, arrays: Mapping) -> dict[str, A
     }
 
 
+def _skeleton_of(people: Sequence[Person]) -> dict[str, Any] | None:
+    """The layout of the motions, raw or in the world; None without any."""
+    motions = (motion for person in people for motion in (person.motion, person.world) if motion is not None)
+    return next((motion.skeleton.to_dict() for motion in motions), None)
+
+
+def _describe_motion(motion: Motion | None) -> dict[str, bool]:
+    return {"motion": motion is not None, "trajectory": motion is not None and motion.trajectory is not None,
+            "sigma": motion is not None and motion.sigma is not None}
+
+
 def _describe_person(person: Person, metadata: Mapping) -> dict[str, Any]:
     """Which parts this person has: NaN alone would not tell "none" from "absent in every frame"."""
-    motion = person.motion
-    return {"id": person.id, "motion": motion is not None,
-            "trajectory": motion is not None and motion.trajectory is not None,
-            "sigma": motion is not None and motion.sigma is not None,
+    return {"id": person.id, **_describe_motion(person.motion),
+            **({"world": _describe_motion(person.world)} if person.world is not None else {}),
+            **({"contacts": True} if person.contacts is not None else {}),
             **({"body": _describe_body(person.body, metadata)} if person.body is not None else {})}
 
 
@@ -165,12 +200,21 @@ def _unpack_person(arrays: Mapping[str, Any], metadata: Mapping, row: int) -> Pe
     keypoints = Keypoints2D(arrays["keypoints"][row], arrays["scores"][row],
                             Skeleton.from_dict(metadata["keypoint_skeleton"]), tuple(metadata["image_size"]),
                             metadata["fps"])
-    motion = None
-    if about["motion"]:
-        trajectory, sigma = (arrays[name][row] if about[name] else None for name in ("trajectory", "sigma"))
-        motion = Motion(arrays["joints"][row], trajectory, sigma, Skeleton.from_dict(metadata["skeleton"]),
-                        metadata["fps"], metadata["frame"])
-    return Person(about["id"], keypoints, motion, _unpack_body(arrays, about.get("body"), metadata["fps"], row))
+    motion = _unpack_motion(arrays, about, metadata, row, "", metadata["frame"])
+    world = _unpack_motion(arrays, about.get("world"), metadata, row, "world_", "world")
+    contacts = arrays["contacts"][row] if about.get("contacts") else None
+    body = _unpack_body(arrays, about.get("body"), metadata["fps"], row)
+    return Person(about["id"], keypoints, motion, body, world, contacts)
+
+
+def _unpack_motion(
+    arrays: Mapping[str, Any], about: Mapping | None, metadata: Mapping, row: int, prefix: str, frame: str
+) -> Motion | None:
+    if about is None or not about["motion"]:
+        return None
+    trajectory, sigma = (arrays[prefix + name][row] if about[name] else None for name in ("trajectory", "sigma"))
+    return Motion(arrays[f"{prefix}joints"][row], trajectory, sigma, Skeleton.from_dict(metadata["skeleton"]),
+                  metadata["fps"], frame)
 
 
 def _unpack_body(arrays: Mapping[str, Any], about: Mapping | None, fps: float, row: int) -> BodyMotion | None:

@@ -222,7 +222,7 @@ class LiftNet(nn.Module):
         known = torch.tensor(self.lookaheads, device=rays.device)
         there = (len(frames) - 1 - frames).clamp(max=lookahead)
         head = torch.searchsorted(known, there, right=True) - 1
-        return _turned_back(*(values[:, frames + known[head], head] for values in outputs), view)
+        return turned_back(*(values[:, frames + known[head], head] for values in outputs), view)
 
     def lift_each(self, rays: Tensor, scores: Tensor) -> list[Lift]:
         """The lift of every head, for training: all frames but the last ones, as many as its look-ahead."""
@@ -230,7 +230,7 @@ class LiftNet(nn.Module):
         outputs, frames, lifts = self.heads(self.trunk(features)), rays.shape[1], []
         for head, lag in enumerate(self.lookaheads):
             seen = ViewFrame(*(values[:, : frames - lag] for values in view))
-            lifts.append(_turned_back(*(values[:, lag:, head] for values in outputs), seen))
+            lifts.append(turned_back(*(values[:, lag:, head] for values in outputs), seen))
         return lifts
 
 
@@ -239,7 +239,7 @@ def _encode(rays: Tensor, scores: Tensor) -> tuple[Tensor, ViewFrame]:
         return encode_rays(rays, scores)
 
 
-def _turned_back(pose: Tensor, code: Tensor, log_sigma: Tensor, view: ViewFrame) -> Lift:
+def turned_back(pose: Tensor, code: Tensor, log_sigma: Tensor, view: ViewFrame) -> Lift:
     """What the network says in the virtual camera of each frame, in camera axes."""
     with torch.autocast(pose.device.type, enabled=False):
         back = view.rotation.transpose(-1, -2)

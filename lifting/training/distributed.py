@@ -11,6 +11,7 @@ on from the last checkpoint.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -163,6 +164,8 @@ def wrap(network: nn.Module) -> nn.Module:
     """The network for the forward pass: itself, or in a group under DistributedDataParallel with shared batch norms."""
     if world() == 1:
         return network
+    # It minds how an axis of size 1 is strided, in the gradients of convolutions of one tap.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     return nn.parallel.DistributedDataParallel(share_batch_norms(network))
 
 

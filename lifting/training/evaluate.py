@@ -119,6 +119,7 @@ def evaluate(
     flip: bool = True,
     by_subject: bool = False,
     convention: str = "metric",
+    downsample: int = 1,
     progress: Callable[[Iterable, int | None, str], Iterable] | None = None,
 ) -> Evaluation:
     """Lift every labelled clip and compare it with the truth.
@@ -129,11 +130,12 @@ def evaluate(
         flip: average each prediction with that of the mirrored input.
         by_subject: also make a table for every subject.
         convention: a key of `CONVENTIONS`.
+        downsample: lift and score every so manieth frame, as if the clips had been recorded at that rate.
         progress: wraps the iterable of clips, given their number and a title.
 
     The root is scored only where the clip's camera is known. Raises ValueError for an unknown convention, data without
     labels or without the cameras that ``rescaled`` needs, layouts with too few joints in common, and, naming the clip,
-    where one cannot be lifted.
+    where one cannot be lifted; for a downsampling below 1.
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"got the convention {convention!r}, expected one of {', '.join(CONVENTIONS)}; pass one")
@@ -146,12 +148,13 @@ def evaluate(
     joints: tuple[str, ...] = ()
     for index in progress(labelled, len(labelled), "evaluating") if progress else labelled:
         info = clips.infos[index]
-        scores, joints = _score_clip(lifter, clips.read(index), flip, convention == "rescaled")
+        scores, joints = _score_clip(lifter, clips.read(index).thin(downsample), flip, convention == "rescaled")
         totals.setdefault((info.subject, info.action.split(" ")[0]), Totals()).add(scores)
     subjects = dict.fromkeys(subject for subject, _ in totals) if by_subject else ()
     return Evaluation(
         clips.name, lifter.source, _tabulate(totals), {subject: _tabulate(totals, subject) for subject in subjects},
-        joints, (CONVENTIONS[convention], _flip_note(flip), _joint_note(joints, clips.skeleton_out)),
+        joints, (CONVENTIONS[convention], _flip_note(flip), *_rate_note(clips, downsample),
+                 _joint_note(joints, clips.skeleton_out)),
     )  # fmt: skip
 
 
@@ -293,6 +296,12 @@ def tabulate(totals: dict[str, Totals], title: str) -> Table:
 
 def _flip_note(flip: bool) -> str:
     return f"{'with' if flip else 'without'} flip averaging; keypoints as given, not repaired"
+
+
+def _rate_note(clips: ClipSet, downsample: int) -> list[str]:
+    rates = sorted({info.fps / downsample for info in clips.infos})
+    told = " or ".join(f"{rate:g}" for rate in rates)
+    return [] if downsample == 1 else [f"one of {downsample} frames: {told} frames per second"]
 
 
 def _joint_note(joints: tuple[str, ...], truth: Skeleton | None) -> str:

@@ -34,7 +34,7 @@ def to_markdown(evaluation: Evaluation) -> str:
 
 def to_latex(evaluation: Evaluation) -> str:
     """The same as `tabular` environments for the package booktabs."""
-    parts = [f"% {evaluation.weights} on {evaluation.data}", *(f"% {note}" for note in evaluation.notes)]
+    parts = [f"% {evaluation.weights} on {evaluation.data}"]
     for title, table in _tables(evaluation):
         columns = _columns(table)
         header = " & ".join([_escaped(title), "Frames", *(_escaped(metric.title) for metric in columns)])
@@ -43,7 +43,8 @@ def to_latex(evaluation: Evaluation) -> str:
             parts += [r"\midrule"] * (row is table.over_rows)
             parts.append(rf"{' & '.join(map(_escaped, _cells(row, columns)))} \\")
         parts += [r"\bottomrule", r"\end{tabular}", ""]
-    return "\n".join(parts)
+    notes = "; ".join(map(_escaped, evaluation.notes))
+    return "\n".join([*parts, rf"{{\footnotesize {notes}.\par}}", ""])
 
 
 WRITERS: dict[str, Callable[[Evaluation], str]] = {".json": to_json, ".md": to_markdown, ".tex": to_latex}

@@ -190,9 +190,11 @@ class Run:
     def _check_finite(self, value: float, name: str, losses: dict[str, float]) -> None:
         if not math.isfinite(value):
             named = ", ".join(f"{k} {v:.3g}" for k, v in losses.items())
+            saved = (self.folder / CHECKPOINT).exists()
+            kept = "the last checkpoint is kept" if saved else "there is no checkpoint yet"
             raise FloatingPointError(
-                f"the {name} at step {self.step} is not finite ({named}); the last checkpoint is kept: "
-                "look at the data of that step or lower the learning rate"
+                f"the {name} at step {self.step} is not finite ({named}); {kept}: look at the data of that step or "
+                "lower the learning rate"
             )
 
     @torch.no_grad()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lifting.datasets.budgets import Budget, labelled_ranges, unlabelled_ranges
-from lifting.datasets.clips import Clip, ClipList, ClipSet, check_names, shared_skeleton, subject_key
+from lifting.datasets.clips import Clip, ClipList, ClipSet, JoinedClips, subject_key
 from lifting.keypoints import Keypoints2D
 from lifting.resampling import resample_keypoints, same_rate
 
-TESTED = {"h36m": r"S(9|11)", "mocap": r"0*(5|9|10)", "humaneva15": r"Validate/.*", "humaneva20": r"Validate/.*",
+TESTED = {"h36m": r"S(9|11)", "mocap": r"0*(5|9|10)", "humaneva15": r"Validate/.*",
           "mpi_inf_3dhp": r"TS\d", "3dpw": r"test/.*"}
 """First word of a data set's name -> subjects (a regular expression) that the field tests on, the default."""
 
@@ -83,23 +83,3 @@ def _keypoints_at(clip: Clip, fps: float) -> Keypoints2D:
         return points.replace(fps=fps)
     xy, score = resample_keypoints(points.xy, points.score, points.fps, fps)
     return points.replace(xy=xy, score=score, fps=fps)
-
-
-class JoinedClips(ClipSet):
-    """Several clip sets of the same layouts as one; ValueError when layouts differ or two clips have one name."""
-
-    def __init__(self, sets: Iterable[ClipSet]) -> None:
-        self._sets = tuple(sets)
-        self.name = " and ".join(clips.name for clips in self._sets)
-        self.infos = tuple(info for clips in self._sets for info in clips.infos)
-        check_names(self.infos, self.name)
-        self.skeleton_in = shared_skeleton((clips.skeleton_in for clips in self._sets), "keypoints", self.name)
-        labelled = [clips.skeleton_out for clips in self._sets if clips.skeleton_out is not None]
-        self.skeleton_out = shared_skeleton(labelled, "motions", self.name) if labelled else None
-
-    def _read(self, index: int, start: int, stop: int) -> Clip:
-        for clips in self._sets:
-            if index < len(clips):
-                return clips.read(index, start, stop)
-            index -= len(clips)
-        raise IndexError(index)

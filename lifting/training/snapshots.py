@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import warnings
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import torch
 from lifting.files import atomic_path
 
 CHECKPOINT, PREVIOUS = "last.pt", "previous.pt"
-_DAMAGE = (RuntimeError, ValueError, KeyError, TypeError, EOFError, OSError, pickle.UnpicklingError)
 
 
 def save_snapshot(folder: Path, state: dict) -> None:
@@ -35,8 +33,8 @@ def _write(path: Path, state: dict, target: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except RuntimeError as error:  # torch says so when a write was cut short, without the reason
-        raise OSError(f"cannot write {str(target)!r}: the disk is full or a limit is reached; make room, then resume "
-                      "from the last checkpoint, which is kept") from error
+        raise OSError(f"cannot write {str(target)!r}: the disk is full or a limit is reached; make room, then go on "
+                      "from the last checkpoint, if one was written: it is kept") from error
 
 
 def load_snapshot(folder: Path) -> dict | None:
@@ -50,8 +48,8 @@ def load_snapshot(folder: Path) -> dict | None:
             continue
         try:
             state = _read(path)
-        except _DAMAGE as error:
-            reasons.append(f"{path} ({' '.join(str(error).split())[:200]})")
+        except Exception as error:  # torch raises nearly any type for damaged bytes
+            reasons.append(f"{path} ({' '.join(str(error).split())[:200] or type(error).__name__})")
             continue
         if reasons:
             warnings.warn(f"the newest checkpoint is damaged: {reasons[0]}; going on from {path}", stacklevel=2)

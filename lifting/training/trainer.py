@@ -243,9 +243,11 @@ def _shared_fps(*sets: ClipSet | None) -> float:
 
 def _take_weights(networks: Networks, start: TemporalWeights, clips: ClipSet) -> None:
     """Begins from other weights of the same architecture and layouts; ValueError naming the difference."""
-    if start.pose.config != networks.pose.config:
-        raise ValueError(f"the weights to begin from are {start.pose.config}, expected {networks.pose.config}; give "
-                         "the options that they were trained with.")
+    theirs, ours = (asdict(net.config) for net in (start.pose, networks.pose))
+    if differing := [name for name in ours if theirs[name] != ours[name] and name != "dropout"]:
+        has, expected = (", ".join(f"{name} {values[name]}" for name in differing) for values in (theirs, ours))
+        raise ValueError(f"the weights to begin from have {has}, expected {expected}; give the options that they were "
+                         "trained with.")
     for what, theirs, ours in (("keypoints", start.skeleton_in, clips.skeleton_in),
                                ("joints", start.skeleton_out, clips.skeleton_out)):
         if theirs != ours:

@@ -43,7 +43,7 @@ class MeshPainter:
         self.ids = frozenset(mesh.person_id for mesh in meshes)
         self.frame_name = meshes[0].frame if meshes else "camera"
         self._bodies = [_Body(mesh) for mesh in meshes]
-        self._palette = np.concatenate([np.zeros(0, "<u4"), *map(_palette, colors)])
+        self._palette = np.concatenate([np.zeros(0, "<u8"), *map(_palette, colors)])
 
     def draw(self, image: np.ndarray, frame: int, eye: Eye, alpha: float = 1.0) -> None:
         """Draw whoever is there in `frame` into `image` (H, W, 3) uint8 as `eye` sees them, with opacity `alpha`."""
@@ -69,15 +69,17 @@ class MeshPainter:
         size = (right - left) * _SAMPLES, (bottom - top) * _SAMPLES
         placed = (points - (left, top, 0)) * (_SAMPLES, _SAMPLES, 1)
         samples = rasterize(placed, paints, faces, size)
-        picture = np.zeros(size[0] * size[1], "<u4")
-        picture[samples.pixels] = self._palette[samples.values.astype(np.intp)]
-        summed = _sum_blocks(picture.view(np.uint8).reshape(size[1], size[0], 4), _SAMPLES)
-        region = image[top:bottom, left:right]
+        summed = np.zeros((bottom - top) * (right - left), "<u8")
+        np.add.at(summed, _blocks(samples.pixels, size), self._palette[samples.values.astype(np.intp)])
+        summed = summed.view("<u2").reshape(bottom - top, right - left, 4)
         share = np.float32(alpha / _SAMPLES**2)
-        mixed = region * (1 - summed[..., 3:] * (share / 255))
-        mixed += summed[..., :3] * share
-        mixed += 0.5
-        region[...] = mixed
+        keep = 1 - summed[..., 3] * (share / np.float32(255))
+        for channel in range(3):
+            region = image[top:bottom, left:right, channel]
+            mixed = region * keep
+            mixed += summed[..., channel] * share
+            mixed += np.float32(0.5)
+            region[...] = mixed
 
 
 class _Body:
@@ -89,7 +91,7 @@ class _Body:
         columns = np.tile(np.arange(len(self.faces)), 3)
         shape = len(mesh.rest_vertices), len(self.faces)
         self._around = sparse.csr_matrix((np.ones(len(corners)), (corners, columns)), shape)
-        self._first, self._posed = 0, np.zeros((0, 0, 3))
+        self._posed = 0, np.zeros((0, 0, 3))  # the first frame and the vertices; one tuple, for several views' threads
 
     def look(self, frame: int, eye: Eye) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Points (V, 3) in the picture, lights (V,) 0..1 and the faces (F', 3) that show; None when nobody is there."""
@@ -104,10 +106,10 @@ class _Body:
         """Vertices (V, 3) in the mesh's frame, or None where the person is absent or the mesh has no such frame."""
         if not 0 <= frame < len(self.mesh):
             return None
-        if not self._first <= frame < self._first + len(self._posed):
-            self._first = frame
-            self._posed = self.mesh.vertices(slice(frame, frame + _POSED_AT_ONCE))
-        vertices = self._posed[frame - self._first]
+        first, posed = self._posed
+        if not first <= frame < first + len(posed):
+            first, posed = self._posed = frame, self.mesh.vertices(slice(frame, frame + _POSED_AT_ONCE))
+        vertices = posed[frame - first]
         return np.asarray(vertices, np.float64) if np.isfinite(vertices).all() else None
 
     def _light(self, seen: np.ndarray) -> np.ndarray:
@@ -181,12 +183,12 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _palette(color: Sequence[float]) -> np.ndarray:
-    """The colour from dark to bright as packed red, green, blue, 255: (256,) uint32, little-endian."""
+    """The colour from dark to bright, red, green, blue and 255 packed as 16 bits each: (256,) uint64, little-endian."""
     light = np.linspace(0, 1, _STEPS)[:, None]
     colors = np.asarray(color, np.float64) * light + 40 * light**8  # the brightest parts are a little whiter
-    packed = np.full((_STEPS, 4), 255, np.uint8)
+    packed = np.full((_STEPS, 4), 255, "<u2")
     packed[:, :3] = np.clip(colors, 0, 255)
-    return packed.view("<u4")[:, 0]
+    return packed.view("<u8")[:, 0]
 
 
 def _box_of(points: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
@@ -196,7 +198,9 @@ def _box_of(points: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, int, 
     return (*low.tolist(), *high.tolist()) if (low < high).all() else None
 
 
-def _sum_blocks(picture: np.ndarray, side: int) -> np.ndarray:
-    """Sums of side x side blocks: (H, W, C) uint8 to (H / side, W / side, C) uint16."""
-    rows = np.add.reduce([picture[i::side] for i in range(side)], dtype=np.uint16)
-    return np.add.reduce([rows[:, i::side] for i in range(side)], dtype=np.uint16)
+def _blocks(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """In which block of _SAMPLES x _SAMPLES rising sample numbers (N,) lie, in a picture of `size` (width, height)."""
+    rows = np.arange(size[1])
+    counts = np.diff(np.searchsorted(pixels, np.arange(size[1] + 1) * size[0]))  # dividing all would cost more
+    above = (rows - rows // _SAMPLES) * (size[0] // _SAMPLES)
+    return pixels // _SAMPLES - np.repeat(above, counts)

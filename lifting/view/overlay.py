@@ -19,6 +19,7 @@ from lifting.view.panel import BACKGROUND, LEFT_COLOR, RIGHT_COLOR, TEXT, Panel,
 if TYPE_CHECKING:
     from lifting.meshes import SkinnedMesh
 
+MAX_SIZE = 1280, 720
 _VIDEO_SHARE = 0.62  # of the width, at most
 _SURE = 0.5  # joints below this confidence are drawn hollow
 _FACE = ("eye", "ear", "mouth")
@@ -32,14 +33,15 @@ def write_overlay(
     path: str | Path,
     *,
     meshes: Sequence[SkinnedMesh] | None = None,
-    max_size: tuple[int, int] = (1280, 720),
+    max_size: tuple[int, int] = MAX_SIZE,
 ) -> Path:
     """Write an MP4 that shows the video with its 2D skeletons beside the 3D motion, one output frame per frame.
 
     People with a mesh in `meshes` (by its `person_id`) are drawn as that instead, in the video and in 3D.
 
-    `frames` yields (seconds, rgb (H, W, 3) uint8) and is consumed one by one; each is shown with the take's nearest
-    frame, and bare when the take has none within one frame of it. The file appears under its name when complete.
+    `frames` yields (seconds, rgb (H, W, 3) uint8), cheapest at `shown_size`, and is consumed one by one; each is shown
+    with the take's nearest frame, and bare when the take has none within one frame of it. The file appears under its
+    name when complete.
     Returns the path. Raises ValueError when there are no frames, `max_size` is too small or a mesh is not of the take,
     OSError when the place cannot be written, ImportError when PyAV is missing.
     """
@@ -65,7 +67,7 @@ class Overlay:
     def __init__(
         self,
         take: Take,
-        max_size: tuple[int, int] = (1280, 720),
+        max_size: tuple[int, int] = MAX_SIZE,
         meshes: Sequence[SkinnedMesh] | None = None,
     ):
         """Lay the picture out for `take` within `max_size` (width, height) pixels; ValueError for foreign meshes."""
@@ -79,6 +81,7 @@ class Overlay:
         self._eye = camera_eye(take.camera, self._painter.frame_name, scale)
         self._times = np.asarray(take.times)
         self._canvas = np.full((self.size[1], self.size[0], 3), BACKGROUND, dtype=np.uint8)
+        self._panel_thread = ThreadPoolExecutor(1)
 
     def frame_at(self, seconds: float) -> int | None:
         """Return the take's frame nearest to `seconds`, None when it is more than a frame away."""
@@ -91,13 +94,14 @@ class Overlay:
     def draw(self, seconds: float, rgb: np.ndarray) -> np.ndarray:
         """Return the picture (H, W, 3) uint8 for a frame of the video; it is overwritten by the next call."""
         canvas, layout, frame = self._canvas, self.layout, self.frame_at(seconds)
+        panel = self._panel_thread.submit(self._panel.draw, canvas[: layout.height, layout.width:], frame)
         left, top, width, height = layout.video
         video = canvas[top:top + height, left:left + width]
         video[...] = draw.resize(rgb, (width, height))
         if frame is not None:
             self._draw_people(video, frame)
-        self._panel.draw(canvas[: layout.height, layout.width:], frame)
         self._draw_footer(canvas[layout.height:], seconds, frame)
+        panel.result()
         return canvas
 
     def _draw_people(self, video: np.ndarray, frame: int) -> None:
@@ -153,6 +157,11 @@ class Layout:
     def size(self) -> tuple[int, int]:
         """(width, height) of the whole picture, both even."""
         return self.width + self.panel_size[0], self.height + self.footer
+
+
+def shown_size(image_size: tuple[int, int], max_size: tuple[int, int] = MAX_SIZE) -> tuple[int, int]:
+    """The (width, height) at which an overlay shows frames of `image_size`: give them so, and they need no resizing."""
+    return plan_layout(image_size, max_size).video[2:]
 
 
 def plan_layout(image_size: tuple[int, int], max_size: tuple[int, int]) -> Layout:

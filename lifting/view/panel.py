@@ -281,7 +281,7 @@ class View:
                 draw.draw_glow(image, pixels[joint], radius, colors[joint], 0.22)
         bones = [bone for bone in figure.skeleton.bones if math.isfinite(near[bone[0]] + near[bone[1]])]
         for parent, child in sorted(bones, key=lambda bone: near[bone[0]] + near[bone[1]]):
-            thick = _bone_radius(figure.skeleton.joints[child])
+            thick = bone_radius(figure.skeleton.joints[child])
             thick = max(1.2, thick[0] * self.scale * near[parent]), max(1.2, thick[1] * self.scale * near[child])
             light = min(max(1.0 - 4.0 * (1.0 - 0.5 * (near[parent] + near[child])), 0.62), 1.0)
             color = [light * part for part in colors[child]]
@@ -351,7 +351,8 @@ def _label_size(size: tuple[int, int]) -> int:
     return int(np.clip(min(size) / 28, 9, 14))
 
 
-def _bone_radius(child: str) -> tuple[float, float]:
+def bone_radius(child: str) -> tuple[float, float]:
+    """Return the radii in metres of the bone that leads to the joint `child`, at its near end and its far end."""
     return _BONE_RADIUS.get(child.removeprefix("left_").removeprefix("right_"), (0.03, 0.025))
 
 

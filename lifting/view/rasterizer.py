@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 _SMALLEST_AREA = 1e-9  # square pixels: slimmer triangles cover no sample centre, and their slopes would overflow
+_FARTHEST = np.float32(1e-30)  # inverse depth that rounding may not fall below: negative bits would win
+_FACES_AT_ONCE = 1024  # few enough that the working arrays stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -35,24 +37,24 @@ def rasterize(points: np.ndarray, values: np.ndarray, faces: np.ndarray, size: t
 
     Args:
         points: (V, 3) across and down in pixels from the top left corner, and inverse depth (> 0; larger is nearer).
-        values: (V,) numbers to interpolate, affinely in the picture.
+        values: (V,) numbers from 0 on to interpolate, affinely in the picture.
         faces: (F, 3) corners of the triangles. Both sides are drawn: leave out what faces away with `faces_front`.
         size: (width, height) pixels; what lies outside is left out.
 
     A pixel belongs to the triangle that contains its centre; of two triangles that share an edge exactly one has a
-    centre on it. Of two at the same depth the later one in `faces` is seen. Triangles with a corner that is not finite
-    are left out.
+    centre on it. Of two at the same depth the one with the larger value is seen. Triangles with a corner that is not
+    finite are left out.
     """
     points, values, faces = np.asarray(points, np.float64), np.asarray(values, np.float64), np.asarray(faces)
     faces = faces[np.isfinite(points).all(-1)[faces].all(-1)]
     faces = faces[np.abs(_cross(points[faces])) > _SMALLEST_AREA]
-    corners = points[faces]
-    owners, rows, starts, counts = _spans(corners, size)
-    centers = starts + 0.5, rows + 0.5
-    affine = [_along_spans(corners, heights, owners, centers) for heights in (corners[..., 2], values[faces])]
-    pixels, nearness, values = _expand(rows * size[0] + starts, counts, *affine)
-    kept = _nearest(pixels, nearness, size[0] * size[1])
-    return Samples(pixels[kept], nearness[kept], values[kept])
+    buffer = np.zeros(size[0] * size[1], np.uint64)
+    for start in range(0, len(faces), _FACES_AT_ONCE):
+        part = faces[start : start + _FACES_AT_ONCE]
+        pixels, nearness, shown = _samples(points[part], values[part], size)
+        np.maximum.at(buffer, pixels, _packed(nearness, shown))
+    pixels = np.flatnonzero(buffer != 0)
+    return Samples(pixels, *_unpacked(buffer[pixels]))
 
 
 def faces_front(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -69,6 +71,14 @@ def _cross(corners: np.ndarray) -> np.ndarray:
     return first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
 
 
+def _samples(corners: np.ndarray, values: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
+    """Pixels, inverse depths and values, (N,) each, of all samples of triangles (F, 3, 3) with values (F, 3)."""
+    owners, rows, starts, counts = _spans(corners, size)
+    centers = starts + 0.5, rows + 0.5
+    affine = [_along_spans(corners, heights, owners, centers) for heights in (corners[..., 2], values)]
+    return _expand(rows * size[0] + starts, counts, *affine)
+
+
 def _spans(corners: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The rows of all triangles: whose, which row, first column and number of columns, each (S,) and none empty.
 
@@ -81,9 +91,9 @@ def _spans(corners: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.n
     owners = np.repeat(np.arange(len(corners)), counts)
     rows = _count_up(first, counts)
     at = rows + 0.5
-    sides = [_crossing(top, bottom)(owners, at)]
-    upper, lower = _crossing(top, middle)(owners, at), _crossing(middle, bottom)(owners, at)
-    sides.append(np.where(at < middle[owners, 1], upper, lower))
+    crossing = _crossings(np.concatenate([top, top, middle]), np.concatenate([bottom, middle, bottom]))
+    short = owners + np.where(at < middle[:, 1][owners], len(corners), 2 * len(corners))
+    sides = crossing(owners, at), crossing(short, at)
     starts = _first_sample(np.minimum(*sides), size[0])
     counts = _first_sample(np.maximum(*sides), size[0]) - starts
     kept = counts > 0
@@ -95,11 +105,12 @@ def _first_sample(position: np.ndarray, size: int) -> np.ndarray:
     return np.ceil(np.clip(position, 0, size) - 0.5).astype(np.int64)
 
 
-def _crossing(upper: np.ndarray, lower: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """A function of (owners, heights) that says where the owners' edges cross these heights."""
-    fall = lower[:, 1] - upper[:, 1]
-    slope = (lower[:, 0] - upper[:, 0]) / np.where(fall > 0, fall, 1.0)
-    return lambda owners, at: upper[owners, 0] + (at - upper[owners, 1]) * slope[owners]
+def _crossings(upper: np.ndarray, lower: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A function of (edges, heights) that says where these of the edges cross these heights."""
+    x, y = np.ascontiguousarray(upper.T)
+    fall = lower[:, 1] - y
+    slope = (lower[:, 0] - x) / np.where(fall > 0, fall, 1.0)
+    return lambda edges, at: x[edges] + (at - y[edges]) * slope[edges]
 
 
 def _count_up(first: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -135,17 +146,11 @@ def _expand(first_pixels: np.ndarray, counts: np.ndarray, *affine: tuple) -> tup
     return pixels, *curves
 
 
-def _nearest(pixels: np.ndarray, nearness: np.ndarray, num_pixels: int) -> np.ndarray:
-    """The samples, numbered and in their order, that are the nearest of their pixel.
+def _packed(nearness: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """What the depth buffer holds (N,) uint64: the bits of the inverse depth, which rise with it, above the value's."""
+    high = np.maximum(nearness, _FARTHEST).view(np.uint32).astype(np.uint64)
+    return high << np.uint64(32) | values.view(np.uint32)
 
-    All are written to the buffer at once; where that buried a nearer one, the nearer ones are written again. Each round
-    brings every such pixel nearer, so there are no more rounds than layers. Of several writes numpy keeps the last.
-    """
-    buffer = np.empty(num_pixels, np.int64)
-    order = np.arange(len(pixels))
-    waiting = order
-    while len(waiting):
-        places = pixels[waiting]
-        buffer[places] = waiting
-        waiting = waiting[nearness[waiting] > nearness[buffer[places]]]
-    return order[buffer[pixels] == order]
+
+def _unpacked(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return (packed >> np.uint64(32)).astype(np.uint32).view(np.float32), packed.astype(np.uint32).view(np.float32)
