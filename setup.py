@@ -66,11 +66,13 @@ setup(
         "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3"],
         "h36m": ["cdflib>=1.2"],
         "c3d": ["ezc3d>=1.5"],
-        "view": ["viser>=1.0"],
-        "ray": ["ray[train]>=2.40"],
+        "ray": ["ray>=2.40"],
         "log": ["tensorboard>=2.17"],
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "pygltflib>=1.16", "cdflib>=1.2"],
+        "test": [
+            *("pytest>=8", "hypothesis>=6.100", "pygltflib>=1.16", "cdflib>=1.2", "ezc3d>=1.5", "ray>=2.40"),
+            *("onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3"),
+        ],
     },
     zip_safe=False,
 )

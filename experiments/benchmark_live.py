@@ -130,6 +130,8 @@ def measure_hour(frames: int) -> dict:
     before, size, start = resident_mb(), stream.size, time.perf_counter()
     for k in range(2000, frames):
         stream.push(keypoints[k % 5000])
+        if k % 20_000 == 0:
+            print(f"{k} frames, {resident_mb() - before:+.2f} MB, {stream.size} numbers held", file=sys.stderr)
     seconds = time.perf_counter() - start
     return {"frames": frames, "growth_mb": resident_mb() - before, "resident_mb": resident_mb(),
             "size_before": size, "size_after": stream.size, "ms": 1000 * seconds / (frames - 2000)}  # fmt: skip

@@ -8,6 +8,7 @@ fitted to the 2D evidence through the camera that is really there.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -203,9 +204,16 @@ class TemporalLifter:
 def same_names(values: np.ndarray, source: Skeleton, target: Skeleton) -> np.ndarray:
     """Values (T, J_source, C) in the columns of the same names of `target`: (T, J_target, C), NaN elsewhere."""
     moved = np.full((len(values), target.num_joints, values.shape[-1]), np.nan, np.float32)
-    shared = [name for name in target.joints if name in source.joints]
-    moved[:, target.indices(shared)] = values[:, source.indices(shared)]
+    here, there = _shared_columns(source, target)
+    moved[:, there] = values[:, here]
     return moved
+
+
+@lru_cache(maxsize=16)
+def _shared_columns(source: Skeleton, target: Skeleton) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of the names that both have, in the source and in the target."""
+    shared = [name for name in target.joints if name in source.joints]
+    return np.array(source.indices(shared), int), np.array(target.indices(shared), int)
 
 
 def locate(joints: np.ndarray, rays: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -14,21 +14,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from lifting.cameras import Camera
-from lifting.contacts import CLEARANCES, ContactConfig, contact_probabilities
+from lifting.contacts import CLEARANCES, contact_probabilities
 from lifting.foot_locking import correct_path, hold_bone_lengths, lock_feet
 from lifting.gravity import ANKLES, estimate_gravity, floor_offset, is_witness
+from lifting.keypoints import Keypoints2D
 from lifting.levelling import level_take
 from lifting.motion import CONTACT_POINTS, BodyMotion, Motion, Person, Take
 from lifting.rotations import matrix_to_rotvec, rotvec_to_matrix
 from lifting.smoothing import cut_off, smooth
+from lifting.standing import ankles_as_seen, standing_probabilities
 
 __all__ = ["CONTACT_POINTS", "DEFAULT_SMOOTHING", "Placement", "place_in_world", "presented"]
 
 DEFAULT_SMOOTHING = 0.5
 CALIBRATED = 0.5  # degrees, of the gravity of a calibrated camera
 DOUBTFUL = 15.0  # degrees about gravity beyond which it is called assumed
-CONTACTS = ContactConfig(speed=0.4, height=0.1, drift=0.3)  # lifted ankles glide while they stand
-SURE = 8  # power of the probability with which a standing foot moves the whole person, not its leg alone
+DOUBT = 0.3  # odds of standing from which a foot is held as if it stood: one that does not may drag a little
+SURE = 4  # power of the probability with which a standing foot moves the whole person, not its leg alone
 LOWEST_CAMERA = 0.2  # metres over the feet: below it a floor says nothing about the scale
 FLOOR_ERROR, SIZE_ERROR = 0.06, 0.06  # metres, of a floor; share, of a person's size as the network guesses it
 UP = np.array([0.0, 0.0, 1.0])
@@ -116,7 +118,7 @@ def place_in_world(
     if camera_height is not None and has_pose(take.camera):
         raise ValueError(f"got a camera height of {camera_height:g} m and a calibrated pose, which tells it; drop one.")
     placement, factors = _place(take, lifted, camera_height)
-    people = tuple(_with_world(_scaled(person, factors.get(person.id, 1.0)), placement, smoothing)
+    people = tuple(_with_world(_scaled(person, factors.get(person.id, 1.0)), take.camera, placement, smoothing)
                    for person in take.people)
     scales = {str(number): round(factor, 6) for number, factor in factors.items()}
     about = {**placement.describe(), "smoothing": smoothing, "scales": scales}
@@ -290,31 +292,51 @@ def _scaled(person: Person, factor: float) -> Person:
     return dataclasses.replace(person, motion=motion)
 
 
-def _with_world(person: Person, placement: Placement, smoothing: float) -> Person:
+def _with_world(person: Person, camera: Camera, placement: Placement, smoothing: float) -> Person:
     if not _is_placeable(person):
         return person
     span = _span(person.motion)
-    world, contacts = _world_motion(_present_part(person.motion), placement, span, smoothing)
+    motion = _present_part(person.motion)
+    standing = _standing(motion, person.keypoints.slice(span.start, span.stop), camera, placement, span)
+    world = _world_motion(motion, standing, placement, span, smoothing)
+    contacts = np.repeat(standing, 2, axis=1)
     return dataclasses.replace(person, world=_padded(world, span, len(person.motion)),
                                contacts=_pad(contacts, span, len(person.motion)))
 
 
-def _world_motion(motion: Motion, placement: Placement, span: slice, smoothing: float) -> tuple[Motion, np.ndarray]:
-    """One person's motion in the world over their span, and contacts (T, 4)."""
-    skeleton, fps = motion.skeleton, motion.fps
-    root = placement.to_world(motion.trajectory.astype(np.float64), span)
-    joints = placement.directions_to_world(motion.joints.astype(np.float64), span)
-    ankles = list(skeleton.indices(ANKLES))
-    standing = contact_probabilities(joints[:, ankles] + root[:, None], fps, up=UP, config=CONTACTS)
-    joints, root = smooth(joints, fps, smoothing), smooth(root, fps, smoothing)
-    joints = hold_bone_lengths(joints, skeleton)
+def _standing(
+    motion: Motion, keypoints: Keypoints2D, camera: Camera, placement: Placement, span: slice
+) -> np.ndarray:
+    """Probabilities (T, 2) that the left and the right foot stand, from the rays of the ankles."""
+    points = keypoints.to("lift17")
+    ankles = points.skeleton.indices(ANKLES)
+    rays = camera.rays(points.xy[:, ankles]).astype(np.float64)
+    rays[~(points.score[:, ankles] > 0)] = np.nan
+    lifted = motion.absolute[:, motion.skeleton.indices(ANKLES)].astype(np.float64)
+    seen = placement.to_world(ankles_as_seen(lifted, rays, motion.fps), span)
+    return standing_probabilities(seen, _view(motion, placement, span), motion.fps)
+
+
+def _view(motion: Motion, placement: Placement, span: slice) -> np.ndarray:
+    """(T, 3) unit vectors from the camera to the person, in world axes."""
     view = placement.directions_to_world(motion.trajectory.astype(np.float64), span)
-    view = view / np.maximum(np.linalg.norm(view, axis=-1, keepdims=True), 1e-9)
-    clearance = CLEARANCES["ankle"]
-    root = root + correct_path(joints[:, ankles] + root[:, None], standing**SURE, view, fps, clearance)
-    absolute = lock_feet(joints + root[:, None], skeleton, standing, fps, clearance)
-    world = motion.replace(joints=absolute - root[:, None], trajectory=root, frame="world")
-    return world, np.repeat(standing, 2, axis=1)
+    return view / np.maximum(np.linalg.norm(view, axis=-1, keepdims=True), 1e-9)
+
+
+def _world_motion(
+    motion: Motion, standing: np.ndarray, placement: Placement, span: slice, smoothing: float
+) -> Motion:
+    """One person's motion in the world over their span; standing: (T, 2) probabilities."""
+    skeleton, fps = motion.skeleton, motion.fps
+    root = smooth(placement.to_world(motion.trajectory.astype(np.float64), span), fps, smoothing)
+    joints = smooth(placement.directions_to_world(motion.joints.astype(np.float64), span), fps, smoothing)
+    joints = hold_bone_lengths(joints, skeleton)
+    ankles, clearance = list(skeleton.indices(ANKLES)), CLEARANCES["ankle"]
+    feet = joints[:, ankles] + root[:, None]
+    root = root + correct_path(feet, standing**SURE, _view(motion, placement, span), fps, clearance)
+    locked = standing / (standing + DOUBT * (1 - standing))
+    absolute = lock_feet(joints + root[:, None], skeleton, locked, fps, clearance)
+    return motion.replace(joints=absolute - root[:, None], trajectory=root, frame="world")
 
 
 def _padded(motion: Motion, span: slice, frames: int) -> Motion:

@@ -37,9 +37,9 @@ ALLOWED = {
     "contacts": CORE,
     "ground": CORE | {"contacts"},
     "levelling": CORE | {"ground"},
-    **dict.fromkeys(("smoothing", "foot_locking", "joint_angles"), CORE),
+    **dict.fromkeys(("smoothing", "standing", "foot_locking", "joint_angles"), CORE),
     "gravity": CORE | {"anatomy", "contacts", "ground"},
-    "world": CORE | {"contacts", "foot_locking", "gravity", "ground", "levelling", "smoothing"},
+    "world": CORE | {"contacts", "foot_locking", "gravity", "ground", "levelling", "smoothing", "standing"},
     "body": OWN | {"anatomy", "cleaning", "contacts", "ground", "resampling"},
     "view": OWN | {"joint_angles", "video"},
     "datasets": OWN | {"anatomy"},
@@ -70,7 +70,7 @@ ALLOWED = {
 LIGHT = {
     *OWN,
     *("anatomy", "body", "checkpoints", "cleaning", "cli", "console", "contacts", "doctor", "evidence", "ground"),
-    *("foot_locking", "gravity", "levelling", "outputs", "pipeline", "quality", "smoothing", "workers", "world"),
+    *("foot_locking", "gravity", "levelling", "outputs", "pipeline", "quality", "smoothing", "standing", "workers"), "world",
     *("resampling", "tracks", "trajectory"),
     *("cleaning_causal", "cli_live", "live_sources", "one_euro", "resampling_causal"),
 }

@@ -145,7 +145,8 @@ class Oracle(torch.nn.Module):
         super().__init__()
         self.truths = iter([view.truth for view in seen])
 
-    def lift(self, rays: torch.Tensor, scores: torch.Tensor) -> Lift:
+    def lift(self, rays: torch.Tensor, scores: torch.Tensor, lookahead: int) -> Lift:
+        assert lookahead == 0
         truth = next(self.truths)
         assert torch.equal(torch.isnan(rays).any(-1)[0], scores[0] == 0)
         return Lift(torch.from_numpy(truth.joints * 1.1)[None], torch.from_numpy(truth.trajectory * 1.02)[None], scores)

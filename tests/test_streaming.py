@@ -13,13 +13,14 @@ from filmed_walker import CAMERA, RATE, SIZE, film, filmed, walk_in_camera
 from hypothesis import given
 from hypothesis import strategies as st
 from test_cleaning import runs_of, walker
+from torch.nn import functional
 
 from lifting import predict as predict_module
 from lifting.cleaning import LEGS, WHOLE, exchange_sides
 from lifting.cleaning_causal import CausalCleaner, clean_causally
 from lifting.keypoints import Keypoints2D
 from lifting.models.lifter import LifterConfig
-from lifting.models.ring_buffers import LiftNetStream, RingBuffer, TemporalStream
+from lifting.models.ring_buffers import FRAMES_AHEAD, CausalConvolution, LiftNetStream, TemporalStream
 from lifting.models.temporal import TemporalConfig, lift_sequence
 from lifting.one_euro import OneEuroFilter
 from lifting.predict import AssumptionWarning, default_lifter, predict
@@ -55,16 +56,20 @@ def stacked(poses: list, name: str) -> np.ndarray:
 # ---- the networks
 
 
-@pytest.mark.parametrize("taps, spacing", [(3, 1), (3, 4), (1, 1), (5, 2)])
-def test_a_ring_holds_the_taps_of_a_convolution(taps, spacing):
-    x = torch.arange(24.0).reshape(12, 2)
-    padded = torch.cat([torch.zeros((taps - 1) * spacing, 2), x])
-    ring = RingBuffer(taps, spacing)
-    for t, frame in enumerate(x):
-        expected = torch.cat([padded[t + k * spacing] for k in range(taps)])
-        assert torch.equal(ring.push(frame[None])[0], expected)
-    assert ring.size == 2 * ((taps - 1) * spacing + 1)
-    ring.clear()
+@pytest.mark.parametrize("taps, spacing", [(3, 1), (3, 4), (1, 1), (5, 2), (3, 2 * FRAMES_AHEAD + 1)])
+@pytest.mark.parametrize("repeats_first, phase", [(True, 0), (False, 3)])
+def test_a_convolution_frame_by_frame_is_that_of_the_whole_sequence(taps, spacing, repeats_first, phase):
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(2, 50, 3, generator=generator), torch.randn(4, 3, taps, generator=generator)
+    bias, reach = torch.randn(4, generator=generator), (taps - 1) * spacing
+    before = x[:, :1].repeat(1, reach, 1) if repeats_first else torch.zeros(2, reach, 3)
+    whole = functional.conv1d(torch.cat([before, x], 1).transpose(1, 2), weight, bias, dilation=spacing)
+    ring = CausalConvolution(weight, bias, spacing, repeats_first=repeats_first, phase=phase)
+    for _ in range(2):  # cleared, it is as new
+        found = torch.stack([ring.push(frame) for frame in x.unbind(1)], 2)
+        torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-5)
+        assert ring.size == (0 if taps == 1 else 2 * (3 * reach + 4 * min(spacing, FRAMES_AHEAD)))
+        ring.clear()
     assert ring.size == 0
 
 

@@ -68,9 +68,10 @@ def take_of(*people, camera=None, rotation=None, translation=None, drift=0.0):
     made = []
     for number, joints in enumerate(people, 1):
         seen = np.einsum("...ij,...kj->...ki", rotation, joints) + np.asarray(translation)[..., None, :]
+        xy = Camera.from_fov(60.0, SIZE).project(seen)
         seen = seen * (1 + drift * np.sin(np.arange(len(seen)) / 11.0))[:, None, None]
         motion = Motion(seen - seen[:, :1], seen[:, 0], np.full(seen.shape[:2], 0.03), SKELETON, FPS)
-        points = Keypoints2D(np.zeros((len(seen), 17, 2)), np.ones((len(seen), 17)), "lift17", SIZE, FPS)
+        points = Keypoints2D(xy, np.isfinite(xy).all(-1), "h36m17", SIZE, FPS)
         made.append(Person(number, points, motion))
     camera = camera or Camera.from_fov(60.0, SIZE)
     return Take("walk", SIZE, FPS, np.arange(len(people[0])) / FPS, camera, made)
@@ -121,7 +122,7 @@ def test_bones_are_constant_and_standing_feet_hardly_move_though_depth_drifts():
     raw = np.einsum("ji,tkj->tki", rotation, take.people[0].motion.absolute - translation)
     slip, before = (np.linalg.norm(np.diff(motion[:, ANKLES], axis=0), axis=-1)[stands]
                     for motion in (world.absolute, raw))
-    assert np.quantile(slip, 0.8) < 0.001 < np.quantile(before, 0.8)
+    assert np.quantile(slip, 0.95) < 0.002 < np.quantile(before, 0.95)
     assert slip.mean() < before.mean() / 2
 
 

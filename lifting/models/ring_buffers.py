@@ -1,7 +1,7 @@
 """The causal networks one frame at a time: every convolution keeps its last inputs in a ring, so a frame costs a frame.
 
-Each layer is one matrix product over its taps side by side; batch norms are folded into the products. The numbers are
-those of the whole sequence at once, up to rounding. Memory is what the receptive field needs and never grows.
+Batch norms are folded into the convolutions. The numbers are those of the whole sequence at once, up to rounding.
+Memory is what the receptive field needs and never grows.
 """
 
 from __future__ import annotations
@@ -12,44 +12,70 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lifting.models.lifter import Lift, LiftNet, ViewFrame, encode_rays, turned_back
+from lifting.models.lifter import Lift, LiftNet, TemporalBlock, ViewFrame, encode_rays, turned_back
 from lifting.models.temporal import TemporalModel
 
+FRAMES_AHEAD = 9  # of a dilated convolution whose earlier taps are computed together
 
-class RingBuffer:
-    """The last inputs of one dilated convolution over time.
+class CausalConvolution:
+    """A dilated convolution over time, frame by frame: a ring of its last inputs and a matrix product over the taps.
+
+    A product for one frame costs what reading the weights costs. All taps but the newest see frames that came `spacing`
+    or more frames ago, so their part is computed ahead, for up to `FRAMES_AHEAD` frames in one product, which reads
+    their weights once.
 
     Args:
-        taps: width of the kernel; the last tap is the newest frame.
+        weight: (C_out, C_in, taps), the newest frame's last.
+        bias: (C_out,).
         spacing: frames between two taps.
         repeats_first: whether the first frame also stands for all before it; else these are zero.
+        phase: shifts the frames in which it works ahead.
     """
 
-    def __init__(self, taps: int, spacing: int, repeats_first: bool = False) -> None:
-        self._ages = [(taps - 1 - tap) * spacing for tap in range(taps)]
-        self._repeats_first = repeats_first
-        self._frames: Tensor | None = None
-        self._newest = 0
+    def __init__(
+        self, weight: Tensor, bias: Tensor, spacing: int, *, repeats_first: bool = False, phase: int = 0
+    ) -> None:
+        weight = weight.detach()
+        self._taps, self._spacing, self._repeats_first = weight.shape[2], spacing, repeats_first
+        self._newest = weight[..., -1].contiguous().t()  # read row by row, which is what a matrix times a vector wants
+        self._earlier = weight[..., :-1].transpose(1, 2).flatten(1)  # taps side by side, oldest first
+        self._bias = bias.detach()
+        self._block = min(spacing, FRAMES_AHEAD)
+        self._phase = phase % self._block
+        self.clear()
 
     def push(self, x: Tensor) -> Tensor:
-        """Take the next frame (B, C) and return the taps side by side (B, taps * C), oldest first."""
+        """Take the next frame (B, C_in) and return its outputs (B, C_out)."""
+        if self._taps == 1:
+            return torch.addmm(self._bias, x, self._newest)
         if self._frames is None:
-            self._frames = x.new_zeros(len(x), self._ages[0] + 1, x.shape[1])
-            if self._repeats_first:
-                self._frames[:] = x[:, None]
-        length = self._frames.shape[1]
-        self._newest = (self._newest + 1) % length
-        self._frames[:, self._newest] = x
-        return torch.cat([self._frames[:, (self._newest - age) % length] for age in self._ages], dim=-1)
+            before = x if self._repeats_first else torch.zeros_like(x)
+            self._frames = before[:, None].repeat(1, (self._taps - 1) * self._spacing, 1)
+        row = (self._count + self._phase) % self._block
+        if self._ahead is None or row == 0:
+            self._ahead = self._work_ahead(self._count - row)
+        outputs = torch.addmm(self._ahead[:, row], x, self._newest)
+        self._frames[:, self._count % self._frames.shape[1]] = x
+        self._count += 1
+        return outputs
 
     def clear(self) -> None:
         """Forget all frames."""
-        self._frames = None
+        self._frames: Tensor | None = None  # (B, (taps - 1) * spacing, C_in), frame t in column t modulo their number
+        self._ahead: Tensor | None = None  # (B, block, C_out)
+        self._count = 0
 
     @property
     def size(self) -> int:
         """Numbers held."""
-        return 0 if self._frames is None else self._frames.numel()
+        return 0 if self._frames is None else self._frames.numel() + self._ahead.numel()
+
+    def _work_ahead(self, start: int) -> Tensor:
+        """What bias and earlier taps give for a block of frames from number `start` on: (B, block, C_out)."""
+        frames = torch.arange(start, start + self._block, device=self._frames.device)[:, None]
+        taps = torch.arange(self._taps - 1, device=self._frames.device)
+        columns = (frames + self._spacing * taps) % self._frames.shape[1]
+        return functional.linear(self._frames[:, columns].flatten(2), self._earlier, self._bias)
 
 
 class LiftNetStream:
@@ -69,7 +95,7 @@ class LiftNetStream:
         if lookahead not in network.lookaheads:
             raise ValueError(f"got a look-ahead of {lookahead} frames, expected one of {network.lookaheads}")
         self.network, self.lookahead = network, lookahead
-        self._rings = [RingBuffer(3, block.dilation) for block in network.blocks]
+        self._blocks = [_Block(block, phase=2 * k) for k, block in enumerate(network.blocks)]
         self._steps: deque[tuple[tuple[Tensor, ...], ViewFrame]] = deque(maxlen=lookahead + 1)
 
     @torch.inference_mode()
@@ -94,20 +120,20 @@ class LiftNetStream:
     def clear(self) -> None:
         """Forget all frames."""
         self._steps.clear()
-        for ring in self._rings:
-            ring.clear()
+        for block in self._blocks:
+            block.ring.clear()
 
     @property
     def size(self) -> int:
         """Numbers held between two frames."""
         held = sum(values.numel() for step in self._steps for part in step for values in part)
-        return held + sum(ring.size for ring in self._rings)
+        return held + sum(block.ring.size for block in self._blocks)
 
     def _trunk(self, features: Tensor) -> Tensor:
         """What the heads read (B, C), from the features (B, F) of one frame; as `LiftNet.trunk`."""
         x = self.network.stem(features)
-        for block, ring in zip(self.network.blocks, self._rings, strict=True):
-            x = x + block.mix(functional.gelu(block.conv(ring.push(block.norm(x)))))
+        for block in self._blocks:
+            x = block(x)
         return self.network.norm(x)
 
     def _describe(self, age: int, lag: int | None = None) -> Lift:
@@ -116,6 +142,20 @@ class LiftNetStream:
         head, newest = self.network.lookaheads.index(lag), len(self._steps) - 1
         outputs, view = self._steps[newest - age + lag][0], self._steps[newest - age][1]
         return turned_back(*(values[:, head] for values in outputs), view)
+
+
+class _Block:
+    """A `TemporalBlock` frame by frame. phase: of its convolution."""
+
+    def __init__(self, block: TemporalBlock, phase: int) -> None:
+        weight = block.conv.weight.detach().unflatten(1, (3, -1)).transpose(1, 2)
+        self.ring = CausalConvolution(weight, block.conv.bias, block.dilation, phase=phase)
+        self._norm = block.norm.normalized_shape, block.norm.weight.detach(), block.norm.bias.detach(), block.norm.eps
+        self._mix = block.mix.weight.detach(), block.mix.bias.detach()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        h = functional.gelu(self.ring.push(functional.layer_norm(x, *self._norm)))
+        return x + functional.linear(h, *self._mix)
 
 
 class TemporalStream:
@@ -130,9 +170,10 @@ class TemporalStream:
                              "with --causal")  # fmt: skip
         self.config = model.config
         self._expand = _Layer(model.expand_conv, model.expand_norm)
-        self._blocks = [(_Layer(block.time_conv, block.time_norm), _Layer(block.mix_conv, block.mix_norm))
-                        for block in model.blocks]  # fmt: skip
-        self._shrink = _matrix(model.shrink.weight).contiguous(), model.shrink.bias.detach()
+        # The blocks work ahead in different frames, so that none costs much more than another.
+        self._blocks = [(_Layer(block.time_conv, block.time_norm, phase=2 * k), _Layer(block.mix_conv, block.mix_norm))
+                        for k, block in enumerate(model.blocks)]  # fmt: skip
+        self._shrink = model.shrink.weight.detach().flatten(1), model.shrink.bias.detach()
 
     @torch.inference_mode()
     def push(self, x: Tensor) -> Tensor:
@@ -158,18 +199,13 @@ class TemporalStream:
 
 
 class _Layer:
-    """Convolution, batch norm and ReLU as one matrix product over the taps of a ring."""
+    """Convolution, batch norm and ReLU, frame by frame, with the norm folded into the convolution."""
 
-    def __init__(self, convolution: nn.Conv1d, norm: nn.BatchNorm1d) -> None:
+    def __init__(self, convolution: nn.Conv1d, norm: nn.BatchNorm1d, phase: int = 0) -> None:
         scale = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
-        self.weight = (_matrix(convolution.weight).double() * scale[:, None]).float().contiguous()
-        self.bias = (norm.bias.detach().double() - norm.running_mean.double() * scale).float()
-        self.ring = RingBuffer(convolution.kernel_size[0], convolution.dilation[0], repeats_first=True)
+        weight = (convolution.weight.detach().double() * scale[:, None, None]).float()
+        bias = (norm.bias.detach().double() - norm.running_mean.double() * scale).float()
+        self.ring = CausalConvolution(weight, bias, convolution.dilation[0], repeats_first=True, phase=phase)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return functional.linear(self.ring.push(x), self.weight, self.bias).relu_()
-
-
-def _matrix(weight: Tensor) -> Tensor:
-    """Weight (C_out, C_in, taps) of a convolution as (C_out, taps * C_in), the order of a ring's output."""
-    return weight.detach().transpose(1, 2).flatten(1)
+        return self.ring.push(x).relu_()
