@@ -3,9 +3,10 @@
     python -m experiments.benchmark_live [--weights FILE]
 
 * One frame through a stream, cleaning, look-ahead and the root's path included, mean of 50 frames, best of
-  ``--rounds``: the causal reference network of 243 frames (1024 channels, random weights: only size counts) with and
-  without the mirrored input, and the causal default lifter. Target: at most 5 ms for the 243-frame network.
-* ``lift live`` on the sample, forwards and backwards for ten seconds at 60 frames/s, as if it were a camera: frames
+  ``--rounds``: the causal reference network of 243 frames (1024 channels, random weights: only size counts) and the
+  causal default lifter, without the mirrored input, as ``lift live`` runs them, and with it. Target: at most 5 ms for
+  the 243-frame network.
+* ``lift live`` on the sample, forwards and backwards for ten seconds at 40 frames/s, as if it were a camera: frames
   looked at per second, dropped frames, latency. Target: at least 30 frames/s on two cores.
 * 180,000 keypoint frames, an hour at 50 Hz, through one stream at its narrowest (16 channels; rings of any width are
   made once): growth of resident memory after the first 2,000 frames. Target: flat, here within 5 MB.
@@ -33,6 +34,7 @@ from lifting.files import atomic_write
 
 PARTS = ("frame", "camera", "hour")
 IMAGE_SIZE, RATE = (1920, 1080), 50.0
+CAMERA_RATE = 40.0  # frames/s of the stand-in for a camera
 CAMERA = Camera.from_fov(60.0, IMAGE_SIZE)
 
 
@@ -63,7 +65,7 @@ def temporal_stream(flip: bool):  # noqa: ANN201  the type would import torch be
     return TemporalLifter(weights).stream(CAMERA, skeleton="h36m17", fps=RATE, flip=flip)
 
 
-def ray_stream(weights: str | None, lookahead: int = 0, channels: int = 320):  # noqa: ANN201
+def ray_stream(weights: str | None, lookahead: int = 0, channels: int = 320, flip: bool = False):  # noqa: ANN201
     """A stream of the causal default lifter; with random weights where there are none."""
     import torch
 
@@ -79,14 +81,15 @@ def ray_stream(weights: str | None, lookahead: int = 0, channels: int = 320):  #
         config = LifterConfig(channels=channels, causal=True, lookaheads=(0, 5, 15))
         lifter = Lifter(build(config), Header("lifter", vars(config), "lift17", "h36m17", RATE, "rays", "none", "none",
                                               "0", {}))  # fmt: skip
-    return lifter.stream(CAMERA, fps=RATE, lookahead=lookahead)
+    return lifter.stream(CAMERA, fps=RATE, lookahead=lookahead, flip=flip)
 
 
 def measure_frame(weights: str | None, rounds: int, frames: int = 51) -> dict:
     """Milliseconds per frame, best of the rounds."""
     keypoints = person(frames)
     streams = {"temporal_243_ms": temporal_stream(False), "temporal_243_flip_ms": temporal_stream(True),
-               "lifter_ms": ray_stream(weights), "lifter_lookahead_15_ms": ray_stream(weights, 15)}  # fmt: skip
+               "lifter_ms": ray_stream(weights), "lifter_flip_ms": ray_stream(weights, flip=True),
+               "lifter_lookahead_15_ms": ray_stream(weights, 15)}  # fmt: skip
     best = dict.fromkeys(streams, float("inf"))
     for _ in range(rounds):
         for name, stream in streams.items():
@@ -109,8 +112,8 @@ def measure_camera(weights: str | None, rounds: int, seconds: float = 10.0) -> d
         clip = Path(folder) / "fast.mp4"
         with open_video(SAMPLE) as reader:
             frames = [frame.rgb for frame in reader]
-            with VideoWriter(clip, reader.image_size, 60.0) as writer:
-                for k in range(int(60 * seconds)):
+            with VideoWriter(clip, reader.image_size, CAMERA_RATE) as writer:
+                for k in range(int(CAMERA_RATE * seconds)):
                     writer.write(frames[abs((k + len(frames) - 1) % (2 * len(frames) - 2) - len(frames) + 1)])
         runs = [json.loads(_tail(subprocess.run([*command, "--video", str(clip)], capture_output=True, text=True,
                                                 check=True).stderr)) for _ in range(rounds)]  # fmt: skip
@@ -174,8 +177,9 @@ def table(facts: dict) -> str:
     latency = "{:.0f} ms, 95 %: {:.0f} ms".format(*camera["latency_ms"])
     rows = [
         ("243-frame network, one frame", f"{frame['temporal_243_ms']:.2f} ms", "<= 5 ms"),
-        ("the same with the mirrored input", f"{frame['temporal_243_flip_ms']:.2f} ms", "<= 5 ms"),
-        ("default causal lifter, one frame", f"{frame['lifter_ms']:.2f} ms", ""),
+        ("the same with the mirrored input", f"{frame['temporal_243_flip_ms']:.2f} ms", ""),
+        ("default causal lifter, one frame", f"{frame['lifter_ms']:.2f} ms", "<= 3 ms"),
+        ("the same with the mirrored input", f"{frame['lifter_flip_ms']:.2f} ms", ""),
         ("detector + lifter", f"{camera['rate']:.1f} frames/s", ">= 30 frames/s"),
         ("latency of it", latency, ""),
         (f"memory of {hour['frames']} frames", f"{hour['growth_mb']:+.1f} MB", "within 5 MB"),

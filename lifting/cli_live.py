@@ -34,6 +34,7 @@ from lifting.console import one_sentence_errors, printable, say
 def live(weights: str | None, as_json: bool, detector: str, detector_models: str | None, seconds: float | None,
          **options: object) -> None:  # fmt: skip
     """Lift one person live; Ctrl-C stops. Poses go to --output, what was measured to standard error."""
+    import sys
     from dataclasses import asdict
 
     import torch
@@ -42,6 +43,7 @@ def live(weights: str | None, as_json: bool, detector: str, detector_models: str
     from lifting.predict import Lifter
 
     torch.set_num_threads(1)  # one frame is too little to share: threads would cost the detector more than they gain
+    sys.setswitchinterval(0.001)  # seconds for which the detector's thread may make the lifter's wait, and vice versa
     lifter = Lifter.load(weights, causal=True)
     found = create_live_detector(detector, detector_models)
     with ExitStack() as stack:
@@ -80,7 +82,7 @@ def _open_stream(lifter, source, skeleton, options: dict) -> object:  # noqa: AN
     if sentence is not None:
         say(f"lift: {sentence}", err=True)
     return lifter.stream(camera, skeleton=skeleton, lookahead=int(options["lookahead"]), height=options["height"],
-                         smooth=options["smooth"])  # fmt: skip
+                         smooth=options["smooth"], flip=False)  # fmt: skip
 
 
 def _open_sinks(stream, options: dict, stack: ExitStack) -> list:  # noqa: ANN001

@@ -1,7 +1,8 @@
 """Live: frames from a camera, one person detected and lifted in each, poses out, measured as it goes.
 
 Frames are read on a thread of their own, which keeps only the newest: whoever is slower than the camera misses frames,
-which are counted, and never falls behind.
+which are counted, and never falls behind. Each frame is lifted on a third thread while people are looked for in the
+next one.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 3.0  # without a frame, after which a source counts as stalled
 FIRST_PATIENCE_SECONDS = 15.0  # cameras take a while to start
+WARM_UP_FRAMES = 5  # of somebody made up, beyond the look-ahead
 MEASURED_FRAMES = 10_000  # that the times of a report are taken over, the last ones
 
 
@@ -165,6 +168,15 @@ class LiveReport:
                 f"lifter {self.lifter_ms:.1f} ms")  # fmt: skip
 
 
+class _Looked(NamedTuple):
+    """A frame in which people were looked for, and when that began and ended."""
+
+    people: Sequence[Detection]
+    frame: LiveFrame
+    taken: float
+    detected: float
+
+
 class LiveRun:
     """A live run: `run` goes on until the source ends or fails, the time is up, or it is interrupted.
 
@@ -200,17 +212,21 @@ class LiveRun:
     def run(self) -> LiveReport:
         """Lift until the end. Raises OSError when a sink fails; a source that fails is in the report."""
         problem = None
+        warm_up(self._detector, self._stream)
+        lifting, last = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lift poses"), None
         self._begun = self._last = time.monotonic()
         try:
-            with closing(self._pixels()) as pixels:
-                for people in self._detector.detect(pixels):
-                    self._lift(people)
+            for looked in self._looked():
+                _wait_for(last)
+                last = lifting.submit(self._lift, looked)
         except SourceError as error:
             problem = str(error)
         except KeyboardInterrupt:
             pass  # how a live run is usually ended
         finally:
             self._frames.close()
+            lifting.shutdown()
+        _wait_for(last)
         self._pass_on(self._stream.flush())
         return self.report(problem)
 
@@ -221,6 +237,12 @@ class LiveRun:
                           (1000 * float(latency[0]), 1000 * float(latency[1])), _median_ms(self._detecting),
                           _median_ms(self._lifting), problem)  # fmt: skip
 
+    def _looked(self) -> Iterator[_Looked]:
+        """The frames, with the people in them."""
+        with closing(self._pixels()) as pixels:
+            for people in self._detector.detect(pixels):
+                yield _Looked(people, self._frame, self._taken, time.monotonic())
+
     def _pixels(self) -> Iterator[np.ndarray]:
         """The frames' pixels for the detector; `_frame` is the one in work."""
         for frame in self._frames:
@@ -229,14 +251,13 @@ class LiveRun:
             self._frame, self._taken = frame, time.monotonic()
             yield frame.rgb
 
-    def _lift(self, people: Sequence[Detection]) -> None:
-        detected = time.monotonic()
-        frame = self._frame
-        person = self._person.choose(people, frame.time)
+    def _lift(self, looked: _Looked) -> None:
+        begun, frame = time.monotonic(), looked.frame
+        person = self._person.choose(looked.people, frame.time)
         self._arrivals.append((frame.time, frame.arrived))
         poses = self._stream.feed(*(None, None) if person is None else (person.xy, person.score), frame.time)
-        self._detecting.append(detected - self._taken)
-        self._lifting.append(time.monotonic() - detected)
+        self._detecting.append(looked.detected - looked.taken)
+        self._lifting.append(time.monotonic() - begun)
         self._count, self._seen = self._count + 1, self._seen + (person is not None)
         self._pass_on(poses)
 
@@ -251,6 +272,23 @@ class LiveRun:
                     self._latency.append(self._last - arrived)
         self._poses += len(poses)
         self._last = time.monotonic()
+
+
+def warm_up(detector: Detector, stream: PoseStream) -> None:
+    """Run both on made-up input, so that the first real frame takes no longer than others. The stream is as new."""
+    width, height = stream.image_size
+    for _ in detector.detect(iter([np.full((height, width, 3), 128, np.uint8)])):
+        pass
+    somebody = np.random.default_rng(0).uniform(0.3, 0.7, (stream.skeleton.num_joints, 2)) * stream.image_size
+    for _ in range(stream.lookahead + WARM_UP_FRAMES):
+        stream.feed(somebody)
+    stream.flush()
+
+
+def _wait_for(work: Future | None) -> None:
+    """Raises what went wrong in it."""
+    if work is not None:
+        work.result()
 
 
 def _median_ms(values: Sequence[float]) -> float:

@@ -15,7 +15,7 @@ from scipy.signal import savgol_filter
 # Log odds = OFFSET + SPEED log(v^2 + REST^2) + HEIGHT h, v m/s across the view and h <= HIGHEST metres over the lowest
 # foot: logistic regression on truly standing ankles (slower than 0.15 m/s, lower than 13.5 cm) in 50 views of pieces of
 # the motion capture that `experiments.benchmark_world` does not show and its 20 of seen ones, 2D noise as there.
-OFFSET, SPEED, HEIGHT = -5.93, -1.25, -4.4
+OFFSET, SPEED, HEIGHT = -5.97, -1.26, -5.08
 REST, HIGHEST = 0.04, 0.4
 SPEED_WINDOW, HEIGHT_WINDOW, DEPTH_WINDOW, NEIGHBOURHOOD = 0.3, 0.14, 0.5, 1.0  # seconds
 STEP_EDGE = 0.1  # seconds: the least speed within so long counts, or every stand would lose its ends to the window
@@ -45,11 +45,11 @@ def ankles_as_seen(ankles: np.ndarray, rays: np.ndarray, fps: float) -> np.ndarr
 def standing_probabilities(ankles: np.ndarray, view: np.ndarray, fps: float) -> np.ndarray:
     """Probability (T, F) that each foot stands still, on whatever it may be.
 
-    ankles: (T, F, 3) metres, from `ankles_as_seen`, in world axes, Z up. view: (T, 3) unit vectors from the camera to
-    the person. One frame has no speed: what is lowest stands.
+    ankles: (T, F, 3) metres, from `ankles_as_seen`, in world axes, Z up. view: (T, F, 3) unit vectors from the camera to
+    them, in the same axes: speeds along it are not looked at. One frame has no speed: what is lowest stands.
     """
     velocity = fps * _line(ankles, fps, SPEED_WINDOW, slope=True)
-    along = np.einsum("tfc,tc->tf", velocity, view)
+    along = (velocity * view).sum(-1)
     speed = minimum_filter1d((velocity**2).sum(-1) - along**2, _odd(fps * STEP_EDGE), axis=0)
     height = _line(ankles[..., 2], fps, HEIGHT_WINDOW)
     lowest = minimum_filter1d(height.min(axis=1), _odd(fps * NEIGHBOURHOOD))

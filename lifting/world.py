@@ -313,14 +313,13 @@ def _standing(
     rays = camera.rays(points.xy[:, ankles]).astype(np.float64)
     rays[~(points.score[:, ankles] > 0)] = np.nan
     lifted = motion.absolute[:, motion.skeleton.indices(ANKLES)].astype(np.float64)
-    seen = placement.to_world(ankles_as_seen(lifted, rays, motion.fps), span)
-    return standing_probabilities(seen, _view(motion, placement, span), motion.fps)
+    seen = ankles_as_seen(lifted, rays, motion.fps)
+    view = _unit(placement.directions_to_world(seen, span))
+    return standing_probabilities(placement.to_world(seen, span), view, motion.fps)
 
 
-def _view(motion: Motion, placement: Placement, span: slice) -> np.ndarray:
-    """(T, 3) unit vectors from the camera to the person, in world axes."""
-    view = placement.directions_to_world(motion.trajectory.astype(np.float64), span)
-    return view / np.maximum(np.linalg.norm(view, axis=-1, keepdims=True), 1e-9)
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
 
 
 def _world_motion(
@@ -332,8 +331,8 @@ def _world_motion(
     joints = smooth(placement.directions_to_world(motion.joints.astype(np.float64), span), fps, smoothing)
     joints = hold_bone_lengths(joints, skeleton)
     ankles, clearance = list(skeleton.indices(ANKLES)), CLEARANCES["ankle"]
-    feet = joints[:, ankles] + root[:, None]
-    root = root + correct_path(feet, standing**SURE, _view(motion, placement, span), fps, clearance)
+    view = _unit(placement.directions_to_world(motion.trajectory.astype(np.float64), span))
+    root = root + correct_path(joints[:, ankles] + root[:, None], standing**SURE, view, fps, clearance)
     locked = standing / (standing + DOUBT * (1 - standing))
     absolute = lock_feet(joints + root[:, None], skeleton, locked, fps, clearance)
     return motion.replace(joints=absolute - root[:, None], trajectory=root, frame="world")

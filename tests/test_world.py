@@ -17,10 +17,11 @@ from lifting.world import place_in_world, presented
 
 SKELETON = get_skeleton("h36m17")
 FPS, SIZE = 30.0, (1280, 720)
+STRIDE = 1.1  # seconds of both steps; each foot stands for 0.6 of them and swings with minimum jerk
 ANKLES = list(SKELETON.indices(["left_ankle", "right_ankle"]))
 
 
-def walker(frames=120, speed=1.2, scale=1.0):
+def walker(frames=120, speed=0.8, scale=1.0):
     """(T, 17, 3) metres, Z up: somebody who walks along a bent path, each foot standing while the other swings."""
     pose = {"hip": (0, 0, .92), "left_hip": (.1, 0, .92), "right_hip": (-.1, 0, .92), "spine": (0, 0, 1.15),
             "thorax": (0, .04, 1.4), "neck_nose": (0, .08, 1.5), "head": (0, .05, 1.62),
@@ -37,13 +38,13 @@ def walker(frames=120, speed=1.2, scale=1.0):
         joints[:, SKELETON.index(name)] = path + x * aside + y * forward + [0, 0, z]
     for side, offset in (("left", 0.0), ("right", 0.5)):
         hip = joints[:, SKELETON.index(f"{side}_hip")]
-        steps = np.floor(time / 0.8 + offset)
-        part = np.clip((time / 0.8 + offset - steps - 0.55) / 0.45, 0, 1)
-        part = part * part * (3 - 2 * part)
+        steps = np.floor(time / STRIDE + offset)
+        part = np.clip((time / STRIDE + offset - steps - 0.6) / 0.4, 0, 1)
+        part = part**3 * (10 - 15 * part + 6 * part**2)
         x = 0.1 if side == "left" else -0.1
 
         def place(number, x=x, offset=offset):
-            at = np.clip((number - offset + 0.3) * 0.8, 0, None)
+            at = np.clip((number - offset + 0.3) * STRIDE, 0, None)
             ahead = np.stack([np.interp(at, time, column) for column in path.T], -1)
             turn = 0.5 * at
             return ahead + x * np.stack([np.cos(turn), np.sin(turn), 0 * turn], -1)
@@ -51,7 +52,11 @@ def walker(frames=120, speed=1.2, scale=1.0):
         ankle = place(steps) * (1 - part[:, None]) + place(steps + 1) * part[:, None]
         ankle[:, 2] = 0.085 + 0.12 * np.sin(np.pi * part)
         joints[:, SKELETON.index(f"{side}_ankle")] = ankle
-        joints[:, SKELETON.index(f"{side}_knee")] = (hip + ankle) / 2 + 0.05 * forward
+        leg = ankle - hip
+        length = np.linalg.norm(leg, axis=-1, keepdims=True)
+        ahead = forward - leg * (forward * leg).sum(-1, keepdims=True) / length**2
+        ahead = ahead / np.linalg.norm(ahead, axis=-1, keepdims=True)
+        joints[:, SKELETON.index(f"{side}_knee")] = (hip + ankle) / 2 + np.sqrt(0.46**2 - length**2 / 4) * ahead
     return joints * scale
 
 
@@ -122,7 +127,7 @@ def test_bones_are_constant_and_standing_feet_hardly_move_though_depth_drifts():
     raw = np.einsum("ji,tkj->tki", rotation, take.people[0].motion.absolute - translation)
     slip, before = (np.linalg.norm(np.diff(motion[:, ANKLES], axis=0), axis=-1)[stands]
                     for motion in (world.absolute, raw))
-    assert np.quantile(slip, 0.95) < 0.002 < np.quantile(before, 0.95)
+    assert np.quantile(slip, 0.95) < 0.002 < np.quantile(before, 0.5)
     assert slip.mean() < before.mean() / 2
 
 
@@ -137,7 +142,7 @@ def test_contacts_are_those_of_the_walk():
 
 
 def test_camera_height_fixes_the_scale_of_everybody_and_pictures_stay():
-    small = [0.8 * walker(), 0.8 * (walker() + [1.0, 0.5, 0.0])]
+    small = [0.8 * walker(240), 0.8 * (walker(240) + [1.0, 0.5, 0.0])]
     rotation, translation = camera_pose()
     take = take_of(*small, rotation=rotation, translation=0.8 * translation)
     placed = place_in_world(take, camera_height=1.6)

@@ -37,7 +37,7 @@ class CausalConvolution:
     ) -> None:
         weight = weight.detach()
         self._taps, self._spacing, self._repeats_first = weight.shape[2], spacing, repeats_first
-        self._newest = weight[..., -1].contiguous().t()  # read row by row, which is what a matrix times a vector wants
+        self._newest = weight[..., -1].contiguous().t()  # one row of memory for each output
         self._earlier = weight[..., :-1].transpose(1, 2).flatten(1)  # taps side by side, oldest first
         self._bias = bias.detach()
         self._block = min(spacing, FRAMES_AHEAD)
