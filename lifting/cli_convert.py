@@ -56,13 +56,13 @@ def dataset(source: str, output: str, keypoints: str | None) -> None:
 @click.option("--streaming", is_flag=True, help="One frame and a state in, one pose and the next state out.")
 @one_sentence_errors
 def onnx(weights: str | None, output: str, lookahead: int, streaming: bool) -> None:
-    """Convert a lifter's WEIGHTS, by default the default lifter's, to ONNX and compare both."""
+    """Convert a lifter's WEIGHTS to ONNX and compare both; by default lift's own, the causal ones for streams."""
     from lifting.models.onnx_export import LARGEST_DIFFERENCE, write_lifter, write_temporal
     from lifting.predict import Lifter
 
     if not output.lower().endswith(".onnx"):
         raise ValueError(f"got the output {output!r}, expected a name that ends in .onnx; choose one")
-    lifter = Lifter.load(weights)
+    lifter = Lifter.load(weights, causal=streaming or lookahead > 0)
     if lifter.header.kind != "temporal":
         written = write_lifter(output, lifter.network, lifter.header, lookahead=lookahead, streaming=streaming)
     elif lookahead or streaming:

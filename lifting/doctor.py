@@ -10,12 +10,19 @@ from pathlib import Path
 from lifting import __version__
 from lifting.detectors import INSTALL_HINT, INSTALL_VIDEO
 
+INSTALL_EXTRA = "pip install '.[{}]' in a clone of lift"
 # (distribution, module, what it is for, how to get it)
 PACKAGES = (
     ("torch", "torch", "lifting", "pip install torch"),
     ("av", "av", "reading and writing video", INSTALL_VIDEO),
     ("ai-edge-litert", "ai_edge_litert", "default detector", INSTALL_HINT),
     ("mediapipe", "mediapipe", "model files of the default detector", INSTALL_HINT),
+    ("ezc3d", "ezc3d", ".c3d files", INSTALL_EXTRA.format("c3d")),
+    ("onnx", "onnx", "lift convert onnx", INSTALL_EXTRA.format("onnx")),
+    ("onnxruntime", "onnxruntime", "running what it writes", INSTALL_EXTRA.format("onnx")),
+    ("ray", "ray", "lift run --engine ray", INSTALL_EXTRA.format("ray")),
+    ("cdflib", "cdflib", "Human3.6M's own archives", INSTALL_EXTRA.format("h36m")),
+    ("tensorboard", "tensorboard", "curves of lift train", INSTALL_EXTRA.format("log")),
 )
 
 NEEDS_WEIGHTS = "its weights by --detector-models, or a download on first use"

@@ -35,7 +35,7 @@ from lifting.predict import (
 )
 from lifting.resampling import resample_keypoints, resample_values, same_rate
 from lifting.skeletons import Skeleton
-from lifting.trajectory import NEAREST, SHARED, fit_trajectory
+from lifting.trajectory import NEAREST, fit_trajectory
 
 if TYPE_CHECKING:
     from lifting.streaming import PoseStream
@@ -223,7 +223,7 @@ def locate(joints: np.ndarray, rays: np.ndarray, scores: np.ndarray) -> np.ndarr
     0 where unseen. Frames with fewer than three seen joints are interpolated. Raises ValueError when there are no
     others.
     """
-    columns_in, columns_out = list(INPUT.indices(SHARED)), list(H36M.indices(SHARED))
+    columns_in, columns_out = _shared_columns(INPUT, H36M)
     points, weight = joints[:, columns_out].astype(np.float64), scores[:, columns_in].astype(np.float64)
     weight = np.where(np.isfinite(points).all(-1), weight, 0)
     seen = weight > 0

@@ -178,10 +178,11 @@ class TrajectoryFilter:
         for _ in range(FILTER_ITERATIONS):
             weight = trust * _robust_weight(points, self._state[None, :3], uv, self.config.outlier)
             blocks, rhs = _normal_equations(points, uv, weight, root[None].astype(np.float64), visible, self.config)
-            information = prior.copy()
+            information, pulls = prior.copy(), prior @ expected
             information[:3, :3] += blocks[0]
+            pulls[:3] += rhs[0]
             self._covariance = np.linalg.inv(information)
-            self._state = self._covariance @ (prior @ expected + np.pad(rhs[0], (0, 3)))
+            self._state = self._covariance @ pulls
         self._state[2] = max(self._state[2], NEAREST)
         return self._state[:3].astype(np.float32)
 

@@ -90,10 +90,15 @@ def test_help_names_every_option():
     shown = CliRunner().invoke(cli.main, ["run", "-h"]).stdout
     for option in ("video", "keypoints", "output", "detector", "person", "camera", "focal", "height", "start", "end"):
         assert f"--{option}" in shown
-    assert ".npz .json .csv .h5 .mp4" in shown
+    for option in ("every", "smooth", "fov", "camera-height", "workers", "shard", "engine", "mesh", "json"):
+        assert f"--{option}" in shown
+    assert "lift export --formats" in shown
 
 
 # ---- what works
+
+
+LEVEL = "  assumed: the camera was taken to be about level"  # untrained weights tell nothing of a floor
 
 
 def test_default_outputs_and_summary(lift, here, points):
@@ -103,7 +108,8 @@ def test_default_outputs_and_summary(lift, here, points):
     first, person, *rest = result.stdout.splitlines()
     assert first == "points: 1 person, 20 frames at 25 frames/s, focal length 800 px, detector lift file"
     assert person.startswith("  person 1: seen in 20 frames, confidence 1.00, left/right swaps repaired in 0 frames")
-    spans, assumed, doubt, *written = rest
+    spans, assumed, level, doubt, *written = rest
+    assert level.startswith(LEVEL)
     assert spans == "    not to be trusted: 0.00-0.80 s (the motion misses the keypoints)"  # untrained weights
     assert doubt.startswith("  warning: person 1: the motion misses the keypoints by ")
     assert assumed == "  assumed: Focal length 800 px assumed (the image's diagonal); pass the real one if you know it."
@@ -119,7 +125,8 @@ def test_chosen_outputs_and_json(lift, here, points):
     said = json.loads(result.stdout)
     assert said["outputs"] == ["a.json", "b/c.CSV", "d.h5"]
     assert said["focal_px"] == [600, 600] and said["people"][0]["id"] == 1 and said["interrupted"] is False
-    (assumed,) = said["assumed"]
+    assumed, level = said["assumed"]
+    assert level.startswith(LEVEL.removeprefix("  assumed: "))
     assert assumed == "no height given: sizes and distances follow the network's idea of the body; pass --height"
     assert files_in(here) == ["a.json", "b/c.CSV", "d.h5", "points.npz"]
     assert load(here / "a.json") == load(here / "d.h5")
@@ -166,7 +173,7 @@ def test_text_in_file_names_breaks_no_output(lift, here, name):
     result = lift("run", "--keypoints", points, "-o", f"out/{name}.npz", "-o", f"out/{name}.csv", "--focal", 600)
     assert result.exit_code == 0 and result.stderr == ""
     lines = result.stdout.splitlines()
-    assert all(line.isprintable() for line in lines) and len(lines) == 7  # file, person, 3 doubts, two written
+    assert all(line.isprintable() for line in lines) and len(lines) == 8  # file, person, 4 doubts, two written
     assert files_in(here / "out") == sorted([f"{name}.csv", f"{name}.npz"])
     assert load(here / "out" / f"{name}.npz").name == name
     said = json.loads(lift("run", "--keypoints", points, "-o", f"{name}.npz", "--json").stdout)

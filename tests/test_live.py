@@ -17,7 +17,7 @@ from filmed_walker import CAMERA, SIZE, KnownDetector, filmed, write_video
 
 from lifting import live_sources
 from lifting.keypoints import Detection
-from lifting.live import LiveRun, MainPerson, NewestFrame, SourceError, choose_live_camera
+from lifting.live import LiveRun, MainPerson, NewestFrame, SourceError, choose_live_camera, warm_up
 from lifting.live_sinks import JsonLines, OscSender
 from lifting.live_sources import FileSource, LiveFrame, StdinSource, WebcamSource
 from lifting.skeletons import get_skeleton
@@ -107,6 +107,24 @@ def test_a_run_is_measured():
     expected = causal_lifter().stream(CAMERA)
     first = expected.push(filmed(60).xy[0], filmed(60).score[0], 0.0)
     np.testing.assert_allclose(poses[0].joints, first.joints, atol=1e-5)
+
+
+@pytest.mark.parametrize("lookahead", [0, 5])
+def test_warming_up_leaves_no_trace(lookahead):
+    stream, looked_at = causal_lifter().stream(CAMERA, lookahead=lookahead, height=1.8, smooth=0.5), []
+
+    class Counted(KnownDetector):
+        def detect(self, frames):
+            return super().detect(looked_at.append(frame.shape) or frame for frame in frames)
+
+    keypoints, found = filmed(20), []
+    for warm in (False, True):
+        if warm:
+            warm_up(Counted(keypoints), stream)
+        poses = [pose for xy in keypoints.xy for pose in stream.feed(xy)]
+        found.append(np.stack([pose.absolute for pose in poses + stream.flush()]))
+    np.testing.assert_array_equal(*found)
+    assert looked_at == [(SIZE[1], SIZE[0], 3)] and len(found[0]) == 20
 
 
 def test_a_run_stops_when_its_time_is_up():

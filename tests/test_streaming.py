@@ -60,7 +60,7 @@ def stacked(poses: list, name: str) -> np.ndarray:
 @pytest.mark.parametrize("repeats_first, phase", [(True, 0), (False, 3)])
 def test_a_convolution_frame_by_frame_is_that_of_the_whole_sequence(taps, spacing, repeats_first, phase):
     generator = torch.Generator().manual_seed(0)
-    x, weight = torch.randn(2, 50, 3, generator=generator), torch.randn(4, 3, taps, generator=generator)
+    x, weight = torch.randn(2, 80, 3, generator=generator), torch.randn(4, 3, taps, generator=generator)
     bias, reach = torch.randn(4, generator=generator), (taps - 1) * spacing
     before = x[:, :1].repeat(1, reach, 1) if repeats_first else torch.zeros(2, reach, 3)
     whole = functional.conv1d(torch.cat([before, x], 1).transpose(1, 2), weight, bias, dilation=spacing)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from lifting.models.lifter import Lift, LiftNet, TemporalBlock, ViewFrame, encode_rays, turned_back
 from lifting.models.temporal import TemporalModel
 
-FRAMES_AHEAD = 9  # of a dilated convolution whose earlier taps are computed together
+FRAMES_AHEAD = 16  # of a dilated convolution whose earlier taps are computed together
 
 class CausalConvolution:
     """A dilated convolution over time, frame by frame: a ring of its last inputs and a matrix product over the taps.
