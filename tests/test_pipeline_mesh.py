@@ -205,7 +205,7 @@ def test_save_levels_what_it_makes_itself(tmp_path, fit, tilted):
 
 def test_the_overlay_is_levelled_in_its_3d_view_only(tmp_path, fit, tilted, monkeypatch):
     levelled = fit_result(walking_take(4), output=tmp_path / "a.mp4")
-    monkeypatch.setattr(outputs, "level_take", lambda take: take)
+    monkeypatch.setattr(outputs, "presented", lambda take: take)
     fit_result(walking_take(4), output=tmp_path / "b.mp4")
     a, b = (frames_of(tmp_path / name)[2].astype(int) for name in ("a.mp4", "b.mp4"))
     width = plan_layout(levelled.image_size, (1280, 720)).width

@@ -17,6 +17,7 @@ from lifting.models.temporal import TemporalModel
 
 FRAMES_AHEAD = 16  # of a dilated convolution whose earlier taps are computed together
 
+
 class CausalConvolution:
     """A dilated convolution over time, frame by frame: a ring of its last inputs and a matrix product over the taps.
 
