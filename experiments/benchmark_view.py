@@ -48,7 +48,7 @@ def measure_clip(video: Path, folder: Path) -> list[dict]:
     from lifting.view.overlay import Overlay, shown_size, write_overlay
 
     body = load_body("lite")
-    take = pipeline.run(video, mesh=True, body=body)
+    take = pipeline.run_video(video, mesh=True, body=body)
     rows = []
     for meshes in ((), body_meshes(take, body, overlay_level(body))):
         walls, cores = [], []
@@ -70,7 +70,7 @@ def measure_memory(video: Path, folder: Path) -> dict:
     from lifting import pipeline
     from lifting.view.overlay import shown_size, write_overlay
 
-    take = pipeline.run(video)
+    take = pipeline.run_video(video)
     resident = []
 
     def frames() -> Iterator[tuple[float, object]]:

@@ -42,8 +42,8 @@ RECEPTIVE_FIELDS = ("1", "3", "9", "27", "81", "243")
 @click.option("--no-trajectory", is_flag=True, help="Train no trajectory net (supervised only).")
 @click.option("--no-projection", is_flag=True, help="Leave out back-projection.")
 @click.option("--no-bones", is_flag=True, help="Leave out the bone-length term.")
-@click.option("--bones", type=click.Choice(["absolute", "squared"]), default="absolute", show_default=True,
-              help="Norm of the bone-length term.")
+@click.option("--bones", type=click.Choice(["absolute", "squared", "each"]), default="absolute", show_default=True,
+              help="Bone-length term: norm of the difference of means, as the paper; or each frame's difference.")
 @click.option("--linear-projection", is_flag=True, help="Back-project without lens distortion.")
 @click.option("--device", type=click.Choice(["cpu", "cuda", "mps"]), help="[default: cuda if there is one, else cpu]")
 @click.option("--bfloat16", is_flag=True, help="Mixed precision.")

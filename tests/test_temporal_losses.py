@@ -9,6 +9,7 @@ import torch
 from lifting import metrics
 from lifting.skeletons import Skeleton, SkeletonMismatch, get_skeleton
 from lifting.training.temporal_losses import (
+    bone_length_deviation,
     bone_length_error,
     mean_bone_lengths,
     mpjpe,
@@ -125,3 +126,18 @@ def test_bone_terms_compare_means_not_poses():
     assert bone_length_error(*means).item() == pytest.approx(0, abs=1e-12)
     with pytest.raises(ValueError, match="expected one of absolute, squared"):
         bone_length_error(ours, theirs, "cubed")
+
+
+def test_bones_of_each_frame_are_held_not_only_their_mean():
+    """A slow twin, on poses that are too long in one frame and as much too short in the next."""
+    pose = torch.randn(2, 3, 17, 3, generator=torch.Generator().manual_seed(0)).double()
+    pose = torch.cat([1.1 * pose, 0.9 * pose], 1)
+    valid = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 0, 1, 1, 0, 1]], dtype=torch.bool)
+    lengths = mean_bone_lengths(pose, valid, H36M.bones)
+    expected = [
+        abs(np.linalg.norm(frame[child] - frame[parent]) - lengths[bone].item())
+        for frame in pose[valid].numpy() for bone, (parent, child) in enumerate(H36M.bones)
+    ]
+    deviation = bone_length_deviation(pose, valid, lengths, H36M.bones)
+    assert deviation.item() == pytest.approx(np.mean(expected)) and deviation > 0.1
+    assert bone_length_error(lengths, lengths).item() == 0

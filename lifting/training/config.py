@@ -33,7 +33,8 @@ class Terms:
         projection: 2D error of the back-projected pose and trajectory.
         bones: difference of the mean bone lengths of labelled and unlabelled poses.
         linear_projection: back-projection ignores the lens distortion.
-        bone_norm: ``absolute`` as the paper's released code, or ``squared``.
+        bone_norm: of the difference of mean bone lengths, ``absolute`` as the released code, or ``squared``; ``each``:
+            that of every frame from the labelled mean.
 
     Raises ValueError for another bone norm.
     """

@@ -12,6 +12,7 @@ from lifting.skeletons import Skeleton
 from lifting.training.config import Terms
 from lifting.training.projection import Intrinsics, linear_projection, project
 from lifting.training.temporal_losses import (
+    bone_length_deviation,
     bone_length_error,
     mean_bone_lengths,
     mpjpe,
@@ -97,6 +98,12 @@ def semi_step(lift: Lift, labelled: Labelled, unlabelled: Unlabelled, terms: Ter
                                                   layouts.compared)
     if terms.bones:
         lengths = mean_bone_lengths(known.pose, labelled.valid, layouts.bones)
-        others = mean_bone_lengths(guessed.pose, unlabelled.valid, layouts.bones)
-        losses["bones"] = bone_length_error(lengths, others, terms.bone_norm)
+        losses["bones"] = bone_losses(lengths, guessed.pose, unlabelled.valid, terms.bone_norm, layouts.bones)
     return losses
+
+
+def bone_losses(lengths: Tensor, pose: Tensor, valid: Tensor, norm: str, bones: tuple[tuple[int, int], ...]) -> Tensor:
+    """The bone-length term of unlabelled poses (N, T, J, 3) against the labelled half's mean lengths (B,) metres."""
+    if norm == "each":
+        return bone_length_deviation(pose, valid, lengths.detach(), bones)
+    return bone_length_error(lengths, mean_bone_lengths(pose, valid, bones), norm)
