@@ -133,7 +133,7 @@ def measure_hour(frames: int) -> dict:
     before, size, start = resident_mb(), stream.size, time.perf_counter()
     for k in range(2000, frames):
         stream.push(keypoints[k % 5000])
-        if k % 20_000 == 0:
+        if k % 10_000 == 0:
             print(f"{k} frames, {resident_mb() - before:+.2f} MB, {stream.size} numbers held", file=sys.stderr)
     seconds = time.perf_counter() - start
     return {"frames": frames, "growth_mb": resident_mb() - before, "resident_mb": resident_mb(),

@@ -9,8 +9,9 @@ away, field of view 60 degrees and known; 2D as noisy as in `experiments.protoco
 height given.
 
 Gravity: the angle between estimate and truth, and its share within the stated 2 sigma. Slip: how far ankles move in a
-frame at 50 Hz while the true ankle stands (slower than 0.15 m/s, lower than 13.5 cm), before and after. Scale: stature
-of the motion in the world, and median depth of the root, against the truth. MPJPE and the root error are measured in
+frame at 50 Hz while the true ankle stands (slower than 0.15 m/s, lower than 13.5 cm), before and after, and where
+contact is claimed (p > 0.5), with precision and recall of these claims. Scale: stature of the motion in the world, and
+median depth of the root, against the truth. MPJPE and the root error are measured in
 camera axes. Writes ``runs/benchmark_world.json``.
 """
 
@@ -83,10 +84,13 @@ def compare(take: Take, truth: np.ndarray, joints: np.ndarray, root: np.ndarray,
     gravity = np.degrees(np.arccos(np.clip(rotation[:, 2] @ up, -1, 1)))
     speed = take.fps * np.linalg.norm(np.diff(truth[:, ANKLES], axis=0), axis=-1)
     stands = (speed < STANDING_SPEED) & (truth[1:, ANKLES, 2] < STANDING_HEIGHT)
+    claimed = take.people[0].contacts[:, ::2] > 0.5
     placed = Motion(world.joints @ rotation.T, world.trajectory @ rotation.T + translation, None, H36M, take.fps)
     return {
         "gravity": gravity, "inside": float(gravity < 2 * about["sigma_degrees"]),
         "slip raw": _slip(raw.absolute)[stands], "slip world": _slip(world.absolute)[stands],
+        "slip claimed": _slip(world.absolute)[claimed[1:] & claimed[:-1]], "precision": stands[claimed[1:]],
+        "recall": claimed[1:][stands],
         "stature": 100 * abs(stature(world.joints) / stature(truth) - 1),
         "depth": 100 * abs(np.median(raw.trajectory[:, 2] / root[:, 2]) - 1),
         "mpjpe raw": 1000 * mpjpe(raw.joints, joints), "mpjpe world": 1000 * mpjpe(placed.joints, joints),
@@ -107,6 +111,8 @@ def summarise(scores: list[dict]) -> dict[str, float]:
            "gravity 90 % deg": np.quantile(column["gravity"], 0.9), "inside 2 sigma %": 100 * column["inside"].mean(),
            "slip 95 % raw mm": np.quantile(column["slip raw"], 0.95),
            "slip 95 % mm": np.quantile(column["slip world"], 0.95),
+           "slip 95 % where claimed mm": np.quantile(column["slip claimed"], 0.95),
+           "precision": column["precision"].mean(), "recall": column["recall"].mean(),
            "stature error max %": column["stature"].max(), "depth error median %": np.median(column["depth"])}
     means = ("mpjpe raw", "mpjpe world", "root raw", "root world", "seconds per 1000 frames")
     return {name: round(float(value), 3) for name, value in

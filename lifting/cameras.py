@@ -328,7 +328,10 @@ def estimate_focal(image_size, metadata: Mapping | None = None) -> tuple[float, 
         focal = known["focal_mm"] * max(width, height) / known["sensor_width_mm"]
         return focal, f"Focal length {focal:.0f} px from the metadata ({known['focal_mm']:g} mm, sensor " \
                       f"{known['sensor_width_mm']:g} mm wide)."
-    return diagonal, f"Focal length {diagonal:.0f} px assumed (the image's diagonal); pass the real one if you know it."
+    return diagonal, (
+        f"Focal length {diagonal:.0f} px assumed (the image's diagonal; lenses have 0.6 to 1.6 of it, and distances "
+        "from the camera change in proportion); pass the real one if you know it."
+    )
 
 
 def _positive(value) -> float | None:

@@ -38,6 +38,7 @@ from lifting.keypoints import Keypoints2D
 from lifting.skeletons import Skeleton
 
 SIZE_SECONDS = 2.0  # the person's size is the upper quartile over so long
+LONGEST_SWAP_SECONDS = 1.3  # detectors exchange sides for less; what lasts longer is what they now call left and right
 MEMORY_FRAMES = 101  # odd; medians are over so many frames
 _USUAL_MISS = (0.03 * MEDIAN_LENGTH) ** 2  # squared miss of a swap's prediction, person sizes, before any was seen
 
@@ -160,6 +161,7 @@ class _SwapFilter:
         self._steps: deque[float] = deque(maxlen=31)
         self._total: np.ndarray | None = None
         self._state, self._time = 0, None
+        self._swapped_since: float | None = None
 
     def push(self, points: np.ndarray, score: np.ndarray, time: float) -> int:
         """The state of the next frame, points (J, 2) in person sizes."""
@@ -181,7 +183,20 @@ class _SwapFilter:
             self._total = table.min(axis=-1)
             self._total -= self._total.min()
             self._state = int(self._total.argmin()) // 4
+            self._give_up_long_swaps(time, usual)
         self._remember(difference, time)
+
+    def _give_up_long_swaps(self, time: float, usual: float) -> None:
+        """Takes the detector's labels for right again where they would have been exchanged for too long.
+
+        A clip that begins with a swap looks, once it is over, as if all that follows were one.
+        """
+        if self._state == 0:
+            self._swapped_since = None
+        elif self._swapped_since is None:
+            self._swapped_since = time
+        elif time - self._swapped_since > LONGEST_SWAP_SECONDS:
+            self._total, self._state, self._swapped_since = first_total(usual, trust=1.0), 0, None
 
     def _relation_costs(
         self, difference: np.ndarray, weight: np.ndarray, time: float, usual: float

@@ -45,8 +45,8 @@ def ankles_as_seen(ankles: np.ndarray, rays: np.ndarray, fps: float) -> np.ndarr
 def standing_probabilities(ankles: np.ndarray, view: np.ndarray, fps: float) -> np.ndarray:
     """Probability (T, F) that each foot stands still, on whatever it may be.
 
-    ankles: (T, F, 3) metres, from `ankles_as_seen`, in world axes, Z up. view: (T, F, 3) unit vectors from the camera to
-    them, in the same axes: speeds along it are not looked at. One frame has no speed: what is lowest stands.
+    ankles: (T, F, 3) metres, from `ankles_as_seen`, in world axes, Z up. view: (T, F, 3) unit vectors from the
+    camera to them, in the same axes: speeds along it are not looked at. One frame has no speed: what is lowest stands.
     """
     velocity = fps * _line(ankles, fps, SPEED_WINDOW, slope=True)
     along = (velocity * view).sum(-1)

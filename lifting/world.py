@@ -33,6 +33,8 @@ DOUBT = 0.3  # odds of standing from which a foot is held as if it stood: one th
 SURE = 4  # power of the probability with which a standing foot moves the whole person, not its leg alone
 LOWEST_CAMERA = 0.2  # metres over the feet: below it a floor says nothing about the scale
 FLOOR_ERROR, SIZE_ERROR = 0.06, 0.06  # metres, of a floor; share, of a person's size as the network guesses it
+LARGEST = 1.2  # whose size a shared floor would raise by more stands on something above it
+CONTRADICTION = 0.1  # share by which a floor may disagree with a stated height before the report says so
 UP = np.array([0.0, 0.0, 1.0])
 
 
@@ -184,7 +186,8 @@ def has_pose(camera: Camera) -> bool:
 def _place(take: Take, people: Sequence[Person], camera_height: float | None) -> tuple[Placement, dict[int, float]]:
     """Where the world lies, and the factor by which each person's size changes."""
     if has_pose(take.camera):
-        return _place_by_calibration(take.camera, people, len(take))
+        stated = take.metadata.get("height_m") is not None
+        return _place_by_calibration(take.camera, people, len(take), stated)
     main, motions = people[0], [_present_part(person.motion) for person in people]
     ground = estimate_gravity(motions)
     offsets = [ground.offset, *(_floor_of(motion, ground.up) for motion in motions[1:])]
@@ -207,17 +210,31 @@ def _place(take: Take, people: Sequence[Person], camera_height: float | None) ->
 
 
 def _place_by_calibration(
-    camera: Camera, people: Sequence[Person], frames: int
+    camera: Camera, people: Sequence[Person], frames: int, stated: bool
 ) -> tuple[Placement, dict[int, float]]:
-    """The calibration's own world; feet on its floor Z = 0 tell everybody's scale, where the camera is above it."""
+    """The calibration's own world; feet on its floor Z = 0 tell everybody's scale, where the camera is above it.
+
+    A height `stated` for the main person, the first, is kept, and so is the size of who stands on something.
+    """
     poses = {len(part) for part, still in ((camera.rotation, 2), (camera.translation, 1)) if part.ndim > still}
     if poses - {frames}:
         raise ValueError(f"the camera has poses for {poses.pop()} frames, the take has {frames}; pass one for each "
                          "frame of the take, or a single one.")
-    placement = Placement(camera.rotation, camera.translation, CALIBRATED, "calibration", 1.0,
-                          ("+Z of the camera's calibration was taken to be up and Z = 0 to be the floor",))
+    assumptions = ["+Z of the camera's calibration was taken to be up and Z = 0 to be the floor"]
+    placement = Placement(camera.rotation, camera.translation, CALIBRATED, "calibration")
     factors = {person.id: _scale_on_floor(person.motion, placement) for person in people}
-    return dataclasses.replace(placement, scale=factors[people[0].id]), factors
+    for person in people:
+        factor, keeps = factors[person.id], stated and person is people[0]
+        if keeps and abs(factor - 1) > CONTRADICTION:
+            assumptions.append(f"the height given for person {person.id} was kept, though with their feet on the "
+                               f"calibration's floor it would be {factor:.2f} times that")
+        elif not keeps and factor > LARGEST:
+            assumptions.append(f"person {person.id} was left at the lift's own size: to stand on the calibration's "
+                               f"floor they would have to be {factor:.2f} times as tall; are its lengths in metres?")
+        if keeps or factor > LARGEST:
+            factors[person.id] = 1.0
+    placement = dataclasses.replace(placement, scale=factors[people[0].id], assumptions=tuple(assumptions))
+    return placement, factors
 
 
 def _scale_on_floor(motion: Motion, placement: Placement) -> float:
@@ -244,12 +261,14 @@ def _shared_scale(offset: float, wanted: float, fixed: bool) -> float:
     """The factor that brings a floor at `offset` metres along gravity to the one that everybody shares.
 
     Where the size is known otherwise (not `fixed`), only as far as heights over a floor tell more than it: a camera
-    close to the floor says little.
+    close to the floor says little, and who would have to be a giant stands on something.
     """
     if offset * wanted <= 0:
         return 1.0
     if fixed:
         return wanted / offset
+    if wanted / offset > LARGEST:
+        return 1.0
     certainty = (wanted / FLOOR_ERROR) ** 2
     return float(np.exp(np.log(wanted / offset) * certainty / (certainty + 1 / SIZE_ERROR**2)))
 

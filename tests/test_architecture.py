@@ -70,8 +70,8 @@ ALLOWED = {
 LIGHT = {
     *OWN,
     *("anatomy", "body", "checkpoints", "cleaning", "cli", "console", "contacts", "doctor", "evidence", "ground"),
-    *("foot_locking", "gravity", "levelling", "outputs", "pipeline", "quality", "smoothing", "standing", "workers"), "world",
-    *("resampling", "tracks", "trajectory"),
+    *("foot_locking", "gravity", "levelling", "outputs", "pipeline", "quality", "smoothing", "workers", "world"),
+    *("standing", "resampling", "tracks", "trajectory"),
     *("cleaning_causal", "cli_live", "live_sources", "one_euro", "resampling_causal"),
 }
 HEAVY = {

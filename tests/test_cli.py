@@ -112,7 +112,7 @@ def test_default_outputs_and_summary(lift, here, points):
     assert level.startswith(LEVEL)
     assert spans == "    not to be trusted: 0.00-0.80 s (the motion misses the keypoints)"  # untrained weights
     assert doubt.startswith("  warning: person 1: the motion misses the keypoints by ")
-    assert assumed == "  assumed: Focal length 800 px assumed (the image's diagonal); pass the real one if you know it."
+    assert assumed.startswith("  assumed: Focal length 800 px assumed (the image's diagonal; lenses have 0.6 to 1.6")
     assert written == [f"wrote {Path('runs/points', name)}" for name in ("result.npz", "report.json")]
     report = json.loads((here / "runs/points/report.json").read_text())
     assert report["height_m"] == 1.75 and report["people"][0]["frames"] == 20

@@ -457,3 +457,11 @@ def test_smoothing_steadies_and_turns_with_the_axes():
     plain, turned = OneEuroFilter(1, 2), OneEuroFilter(1, 2)
     for k in range(20):
         np.testing.assert_allclose(turned.push(rough[k] @ turn, k / 30), plain.push(rough[k], k / 30) @ turn, atol=1e-9)
+
+
+def test_a_swap_that_lasts_is_what_the_detector_calls_left_and_right():
+    """A clip that begins with a swap: for a while all that follows looks exchanged, but not for good."""
+    truth = walker(fps=50.0, noise=2.0)
+    cleaned = clean_causally(exchange_sides(truth, runs_of(200, f0_15=WHOLE)))
+    assert (cleaned.swapped[16:60] == WHOLE).all()  # nothing tells yet
+    assert (cleaned.swapped[15 + 70 :] == 0).all()  # 1.3 s are 65 frames
