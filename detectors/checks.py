@@ -1,4 +1,4 @@
-"""What every detector checks: frames, options, files of models, and the keypoints a foreign library returns."""
+"""What detectors share: checks of frames, options, model files and foreign keypoints, and the device of torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from lifting.keypoints import Detection
 from lifting.skeletons import Skeleton
 
-__all__ = ["as_people", "check_frame", "check_limits", "model_files", "one_file", "sentence"]
+__all__ = ["as_people", "best_device", "check_frame", "check_limits", "model_files", "one_file", "sentence"]
 
 
 def check_frame(frame: np.ndarray) -> None:
@@ -82,6 +82,13 @@ def as_people(xy: object, scores: object, skeleton: Skeleton, max_people: int, s
     xy = np.where(np.isfinite(xy).all(-1, keepdims=True), xy, np.nan)
     people = [Detection(xy=points, score=score) for points, score in zip(xy, scores, strict=True)]
     return [person for person in people if person.seen.any()][:max_people]
+
+
+def best_device() -> str:
+    """``cuda`` where torch has a graphics card, else ``cpu``."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def sentence(error: BaseException, length: int = 200) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lifting.detectors.checks import as_people, check_frame, check_limits, model_files, one_file, sentence
+from lifting.detectors.checks import best_device, as_people, check_frame, check_limits, model_files, one_file, sentence
 from lifting.detectors.files.assembly import HALF_PROBABILITY
 from lifting.keypoints import Detection
 from lifting.skeletons import get_skeleton
@@ -76,7 +76,7 @@ class Detectron2RCNN:
         check_installed()
         settings = _settings(config, weights)
         settings.MODEL.ROI_HEADS.SCORE_THRESH_TEST = min_confidence
-        settings.MODEL.DEVICE = device or _best_device()
+        settings.MODEL.DEVICE = device or best_device()
         self._predictor = _load_predictor(settings)
 
     def detect(self, frames: Iterable[np.ndarray]) -> Iterator[list[Detection]]:
@@ -132,12 +132,6 @@ def _settings(config: str, weights: Path | None) -> Any:
     if joints != 17:
         raise ValueError(f"{config} is of a model with {joints} keypoints: expected COCO's 17, such as {CONFIG}.")
     return settings
-
-
-def _best_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _load_predictor(settings: Any) -> Any:

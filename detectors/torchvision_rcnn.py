@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lifting.detectors.checks import as_people, check_frame, check_limits, model_files, one_file, sentence
+from lifting.detectors.checks import best_device, as_people, check_frame, check_limits, model_files, one_file, sentence
 from lifting.keypoints import Detection
 from lifting.skeletons import get_skeleton
 
@@ -67,7 +67,7 @@ class TorchvisionRCNN:
         weights = None if model_dir is None else one_file(model_files(model_dir, (".pth", ".pt")), "weights")
         check_installed()
         self._model = _build(weights, min_confidence)
-        self._device = device or _best_device()
+        self._device = device or best_device()
         self._model.to(self._device).eval()
 
     def detect(self, frames: Iterable[np.ndarray]) -> Iterator[list[Detection]]:
@@ -92,12 +92,6 @@ class TorchvisionRCNN:
         people = people[np.argsort(-found["scores"][people], kind="stable")]
         chance = 1 / (1 + np.exp(np.clip(HALF_LOGIT - found["keypoints_scores"][people], -50, 50)))
         return as_people(found["keypoints"][people][..., :2], chance, self.skeleton, self.max_people, self.name)
-
-
-def _best_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _build(weights: Path | None, min_confidence: float) -> Any:

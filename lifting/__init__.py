@@ -9,7 +9,8 @@ rest.
 Frames.
     image   pixels, origin at the top left corner of the image, +x right, +y down. Suffix `_px`.
     camera  OpenCV axes: +x right, +y down, +z forward, origin at the camera, metres. Suffix `_cam`.
-    world   right-handed, +z up, metres, origin on the floor under the first root. Suffix `_world`.
+    world   right-handed, +z up, metres, origin on the floor under the main person's first root; with a calibrated
+            camera the calibration's own axes, taken to have +z up and the floor at z = 0. Suffix `_world`.
     body    a body model's own rest axes, which it states; the embedded ones: +y up, +z forward, +x the person's left.
     scene   of `.glb`, `.bvh`, `.obj` and `.ply`: right-handed, +y up; y = 0 is the floor where it is known.
 A `Camera` maps world to camera by x_cam = R x_world + t. Its distortion is OpenCV's k1 k2 p1 p2 k3. Rotations are
@@ -19,6 +20,14 @@ Joints. A layout is a `Skeleton`: joints by name, parents by index, -1 for the r
 whatever the detector gave, in the order of `get_skeleton("h36m17")`. Left and right are the person's own.
 `Motion.joints` are relative to the root (the middle of the hips); `Motion.trajectory` is the root's path;
 `Motion.absolute` is their sum. `Motion.sigma` is the radius in metres around a joint that holds 68 % of its errors.
+
+World. `Person.motion` is the raw lift in camera axes and is always kept. `Person.world` lies beside it: smoothed, bones of
+constant length, feet held where they stand. `Person.contacts` (T, 4) are probabilities of standing, columns in the order
+of `lifting.motion.CONTACT_POINTS`. Exporters and viewers get `lifting.world.presented(take)`.
+
+Streams. A stream has no future: a `Pose` is one person at one moment, in camera axes, from frames up to `lookahead`
+samples (at the rate of the weights) after it. The same frames in one clip, `predict(..., causal=True)`, give the same
+numbers up to rounding.
 
 Bodies. A `BodyModel` has K joints, joint 0 the root, and a mesh skinned to them in a rest pose of its own.
 `BodyMotion.rotations` turn each joint's axes to its parent's, those of joint 0 to the frame. `BodyMotion.trajectory` is

@@ -42,7 +42,7 @@ def live(weights: str | None, as_json: bool, detector: str, detector_models: str
     from lifting.live import LiveRun, create_live_detector
     from lifting.predict import Lifter
 
-    torch.set_num_threads(1)  # one frame is too little to share: threads would cost the detector more than they gain
+    torch.set_num_threads(1)  # for the start; the thread that lifts says so itself
     sys.setswitchinterval(0.001)  # seconds for which the detector's thread may make the lifter's wait, and vice versa
     lifter = Lifter.load(weights, causal=True)
     found = create_live_detector(detector, detector_models)

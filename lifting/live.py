@@ -213,7 +213,8 @@ class LiveRun:
         """Lift until the end. Raises OSError when a sink fails; a source that fails is in the report."""
         problem = None
         warm_up(self._detector, self._stream)
-        lifting, last = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lift poses"), None
+        lifting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lift poses", initializer=_take_one_core)
+        last = None
         self._begun = self._last = time.monotonic()
         try:
             for looked in self._looked():
@@ -327,3 +328,12 @@ def choose_live_camera(
     if focal is None:
         focal, sentence = estimate_focal(source.image_size, source.focal_metadata)
     return Camera.from_focal(focal, source.image_size), sentence
+
+
+def _take_one_core() -> None:
+    """One frame is too little to share, and the detector needs the other core; torch keeps this thread by thread."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(1)
+    threadpool_limits(1)  # numpy's products are small, too

@@ -179,8 +179,8 @@ class Person:
         body: the fitted body's motion over the same T frames, or None.
         world: the motion in the frame ``world``, smoothed, with constant bones and locked feet (see `lifting.world`),
             beside the raw `motion`; or None.
-        contacts: (T, 4) float32, the probability that each point of `CONTACT_POINTS` stands on
-            something; NaN where the person is absent; or None.
+        contacts: (T, 4) float32, the probability that each point of `CONTACT_POINTS` stands on something, NaN where the
+            person is absent; or None. From `lifting.world`, heel and toe of a foot have the same one.
 
     Raises ValueError when the parts differ in length or fps, motion and body in frame, when `world` is in another frame
     or layout, and for contacts outside 0 to 1.
