@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lifting.detectors.checks import best_device, as_people, check_frame, check_limits, model_files, one_file, sentence
+from lifting.detectors.checks import as_people, best_device, check_frame, check_limits, model_files, one_file, sentence
 from lifting.detectors.files.assembly import HALF_PROBABILITY
 from lifting.keypoints import Detection
 from lifting.skeletons import get_skeleton

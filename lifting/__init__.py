@@ -21,9 +21,9 @@ whatever the detector gave, in the order of `get_skeleton("h36m17")`. Left and r
 `Motion.joints` are relative to the root (the middle of the hips); `Motion.trajectory` is the root's path;
 `Motion.absolute` is their sum. `Motion.sigma` is the radius in metres around a joint that holds 68 % of its errors.
 
-World. `Person.motion` is the raw lift in camera axes and is always kept. `Person.world` lies beside it: smoothed, bones of
-constant length, feet held where they stand. `Person.contacts` (T, 4) are probabilities of standing, columns in the order
-of `lifting.motion.CONTACT_POINTS`. Exporters and viewers get `lifting.world.presented(take)`.
+World. `Person.motion` is the raw lift in camera axes and is always kept. `Person.world` lies beside it: smoothed, bones
+of constant length, feet held where they stand. `Person.contacts` (T, 4) are probabilities of standing, columns in the
+order of `lifting.motion.CONTACT_POINTS`. Exporters and viewers get `lifting.world.presented(take)`.
 
 Streams. A stream has no future: a `Pose` is one person at one moment, in camera axes, from frames up to `lookahead`
 samples (at the rate of the weights) after it. The same frames in one clip, `predict(..., causal=True)`, give the same

@@ -19,6 +19,8 @@ from lifting.skeletons import Skeleton
 
 if TYPE_CHECKING:
     from lifting.detectors import Detector
+    from lifting.detectors.files import KeypointFile
+    from lifting.tracks import Tracker
 
 Progress = Callable[[Iterable, int | None, str], Iterable]
 
@@ -87,20 +89,10 @@ def detect_people(
     with open_video(video, start, end, fps) as reader:
         found = load_detector(detector, models) if isinstance(detector, str) else detector
         tracker = Tracker(found.skeleton, reader.image_size, reader.fps, every)
-        notes, interrupted = [], False
+        notes = []
         frames = progress(reader, reader.num_frames, "detecting") if progress else reader
-        try:
-            taken: list[int] = []
-            with closing(_pixels(frames, every, taken)) as pixels:
-                for number, detections in enumerate(found.detect(pixels)):
-                    tracker.update(detections, taken[number])
-        except KeyboardInterrupt:
-            if not tracker.num_frames:
-                raise
-            interrupted = True
-            logging.getLogger("lift").warning(
-                "interrupted: lifting and writing the %d frames read; Ctrl-C again to stop", tracker.num_frames
-            )
+        interrupted = _track(found, frames, every, tracker)
+        if interrupted:
             notes.append(f"interrupted after {tracker.num_frames} frames: the rest of the video was not read")
         times = np.array(reader.times[: tracker.num_frames])
         tracks = [(track.id, interpolate_skipped(track.keypoints, every)) for track in tracker.finish()]
@@ -122,6 +114,23 @@ def detect_people(
             reader.path.stem, reader.image_size, rate, times, tracks, found.name, reader.focal_metadata,
             assumed, notes, interrupted,
         )  # fmt: skip
+
+
+def _track(detector: Detector, frames: Iterable, every: int, tracker: Tracker) -> bool:
+    """Feeds the tracker what is detected in the frames; whether Ctrl-C ended it, once there is something to keep."""
+    taken: list[int] = []
+    try:
+        with closing(_pixels(frames, every, taken)) as pixels:
+            for number, detections in enumerate(detector.detect(pixels)):
+                tracker.update(detections, taken[number])
+    except KeyboardInterrupt:
+        if not tracker.num_frames:
+            raise
+        logging.getLogger("lift").warning(
+            "interrupted: lifting and writing the %d frames read; Ctrl-C again to stop", tracker.num_frames
+        )
+        return True
+    return False
 
 
 def load_detector(name: str, models: str | Path | None = None) -> Detector:
@@ -180,7 +189,6 @@ def read_evidence(
     keypoints belong to, then from the camera, and is else assumed and said.
     """
     from lifting.detectors.files import read_keypoints
-    from lifting.tracks import Tracker
     from lifting.video import ASSUMED_FPS
 
     video_size, video_rate, focal_metadata = _video_facts(video)
@@ -202,14 +210,7 @@ def read_evidence(
         basis = "the camera's" if size else "the spread of the points"
         size = size or _size_of(file.frames)
         assumed.append(f"the file states no image size, {size[0]}x{size[1]} assumed from {basis}; pass --image-size")
-    if file.ids is None:
-        tracker = Tracker(file.skeleton, size, rate)
-        for detections in file.frames:
-            tracker.update(list(detections))
-        people = [(track.id, track.keypoints) for track in tracker.finish()]
-    else:
-        people = [(number, file.person(number, image_size=size, fps=rate)) for number in file.person_ids]
-        people.sort(key=lambda entry: -_visible_area(entry[1]))
+    people = _people_of(file, size, rate)
     if not people:
         raise ValueError(f"'{Path(path).name}' holds nobody who is seen for long enough to lift")
     times = (file.start + np.arange(file.num_frames)) / rate
@@ -218,6 +219,19 @@ def read_evidence(
     if skeleton is None:
         doubts += _order_doubts(people[0][1])
     return Evidence(name, size, rate, times, people, f"{file.format} file", focal_metadata, assumed, doubts)
+
+
+def _people_of(file: KeypointFile, image_size: tuple[int, int], fps: float) -> list[tuple[int, Keypoints2D]]:
+    """The people of a keypoint file, largest first: by the file's own ids, tracked where it has none."""
+    from lifting.tracks import Tracker
+
+    if file.ids is None:
+        tracker = Tracker(file.skeleton, image_size, fps)
+        for detections in file.frames:
+            tracker.update(list(detections))
+        return [(track.id, track.keypoints) for track in tracker.finish()]
+    people = [(number, file.person(number, image_size=image_size, fps=fps)) for number in file.person_ids]
+    return sorted(people, key=lambda entry: -_visible_area(entry[1]))
 
 
 def _cut(

@@ -70,7 +70,7 @@ class NewestFrame:
                 if came:
                     return
                 raise SourceError(f"{self._source.name} has stalled: no frame for {patience:g} s; check that it is "
-                                  "plugged in")  # fmt: skip
+                                  "plugged in, or that what sends the frames still runs")  # fmt: skip
             yield frame
             patience = self._patience
 

@@ -92,14 +92,14 @@ class StdinSource:
     ) -> None:
         self.image_size = check_image_size(image_size)
         self.fps = None if fps is None else check_fps(fps)
-        self._stream = stream or sys.stdin.buffer
+        self._stream = stream or _unbuffered_input()
         self._start: float | None = None
 
     def read(self) -> LiveFrame | None:
         """The next frame; OSError where the stream ends inside one."""
         width, height = self.image_size
         wanted = 3 * width * height
-        data = self._stream.read(wanted)
+        data = _read_up_to(self._stream, wanted)
         if not data:
             return None
         if len(data) < wanted:
@@ -111,6 +111,21 @@ class StdinSource:
 
     def close(self) -> None:
         """Leave standard input open: it is not ours."""
+
+
+def _unbuffered_input() -> BinaryIO:
+    """Standard input without Python's buffer, whose lock a read that hangs would hold when the interpreter ends."""
+    return getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+
+
+def _read_up_to(stream: BinaryIO, wanted: int) -> bytearray:
+    """So many bytes, or as many as there are before the end; a pipe gives them in pieces."""
+    data, count = bytearray(wanted), 0
+    with memoryview(data) as view:
+        while count < wanted and (more := stream.readinto(view[count:])):
+            count += more
+    del data[count:]
+    return data
 
 
 class WebcamSource:

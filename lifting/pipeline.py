@@ -118,17 +118,10 @@ def run_video(
     check_choices(video, keypoints, person, camera, focal, height)
     check_camera_height(camera_height)
     cut_off(smooth)
-    if fov is not None and (focal is not None or camera is not None):
-        raise ValueError("got a field of view together with a camera or a focal length; pass only one of them")
-    if height is not None and camera_height is not None:
-        raise ValueError("got both a height and a camera height, each of which fixes the scale; pass only one of them")
+    _check_lone_options(camera, focal, fov, height, camera_height)
     if body is not None and not mesh:
         raise ValueError("got a body but no mesh is asked for; add --mesh (mesh=True)")
-    for what, given in (("an image size", image_size), ("a skeleton", skeleton), ("a sequence", sequence)):
-        if keypoints is None and given is not None:
-            raise ValueError(f"got {what} with a video alone, but it describes keypoint files; drop it")
-    if keypoints is not None and every != 1:
-        raise ValueError(f"got --every {every} with keypoints, but nothing is detected then; drop it")
+    _check_options_of_source(keypoints, image_size, skeleton, sequence, every)
     check_sources(video, keypoints, start, end, fps, camera)
     model = _load_body(body) if mesh else None
     progress = progress or _no_progress
@@ -289,6 +282,27 @@ def check_choices(
     check_height(height)
     if str(person) not in ("all", "largest") and not str(person).isdecimal():
         raise ValueError(f"got the person {person!r}, expected 'all', 'largest' or an id such as 1")
+
+
+def _check_lone_options(
+    camera: object, focal: float | None, fov: float | None, height: float | None, camera_height: float | None
+) -> None:
+    """ValueError for a lens, or a scale, that is stated twice."""
+    if fov is not None and (focal is not None or camera is not None):
+        raise ValueError("got a field of view together with a camera or a focal length; pass only one of them")
+    if height is not None and camera_height is not None:
+        raise ValueError("got both a height and a camera height, each of which fixes the scale; pass only one of them")
+
+
+def _check_options_of_source(
+    keypoints: object, image_size: object, skeleton: object, sequence: object, every: int
+) -> None:
+    """ValueError for options of keypoint files with a video alone, and for one of detection with keypoints."""
+    for what, given in (("an image size", image_size), ("a skeleton", skeleton), ("a sequence", sequence)):
+        if keypoints is None and given is not None:
+            raise ValueError(f"got {what} with a video alone, but it describes keypoint files; drop it")
+    if keypoints is not None and every != 1:
+        raise ValueError(f"got --every {every} with keypoints, but nothing is detected then; drop it")
 
 
 def lift_people(evidence: Evidence, camera: Camera, height: float | None = None, lifter: Lifter | None = None) -> Take:

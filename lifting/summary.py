@@ -26,7 +26,7 @@ def summary(take, paths: Iterable) -> str:  # noqa: ANN001  the type would impor
         )
         if doubted := describe_spans(report):
             lines.append(f"    not to be trusted: {doubted}")
-    lines += body_lines(take)
+    lines += [*world_lines(take), *body_lines(take)]
     lines += [f"  assumed: {sentence}" for sentence in take.assumed]
     lines += [f"  warning: {sentence}" for sentence in [*take.metadata["warnings"], *body_warnings(take)]]
     return "\n".join(map(printable, [*lines, *(f"wrote {path}" for path in paths)]))
@@ -36,6 +36,15 @@ def headline(take) -> str:  # noqa: ANN001
     """Name, people and frames of a take."""
     people = len(take.people)
     return f"{take.name}: {people} {'person' if people == 1 else 'people'}, {len(take)} frames at {take.fps:g} frames/s"
+
+
+def world_lines(take) -> list[str]:  # noqa: ANN001
+    """What told gravity and how well, in one line; none where nothing did, which is among what was assumed."""
+    world = take.metadata.get("world") or {"source": "camera"}
+    if world["source"] == "camera":
+        return []
+    doubt = f", +-{world['sigma_degrees']:.1f} degrees" if world["sigma_degrees"] > 0 else ""
+    return [f"  world: gravity from the {world['source']}{doubt}"]
 
 
 def fit_summary(take, paths: Iterable) -> str:  # noqa: ANN001

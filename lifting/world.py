@@ -26,6 +26,8 @@ from lifting.standing import ankles_as_seen, standing_probabilities
 
 __all__ = ["CONTACT_POINTS", "DEFAULT_SMOOTHING", "Placement", "place_in_world", "presented"]
 
+# All are judgements set by hand, not fitted, unless a line says otherwise; `experiments.benchmark_world` measures what the
+# whole does with them (gravity, slip, scale, MPJPE).
 DEFAULT_SMOOTHING = 0.5
 CALIBRATED = 0.5  # degrees, of the gravity of a calibrated camera
 DOUBTFUL = 15.0  # degrees about gravity beyond which it is called assumed

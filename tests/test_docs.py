@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
 import shlex
@@ -78,6 +79,18 @@ def test_code_is_python_and_uses_public_names(path):
         ast.parse(block)
         for name in re.findall(r"\blift\.(\w+)", block):
             assert hasattr(lift, name), name
+
+
+def test_the_page_on_python_shows_every_public_name():
+    import lift
+
+    shown = set()
+    for home, name in re.findall(r"^::: ([\w.]+)\.(\w+)$", (ROOT / "docs" / "python.md").read_text("utf-8"), re.M):
+        owner = importlib.import_module(home)
+        value = getattr(owner, name) if hasattr(owner, name) else importlib.import_module(f"{home}.{name}")
+        if value is getattr(lift, name, None):
+            shown.add(name)
+    assert shown == set(lift.__all__) - {"__version__"}
 
 
 def test_the_notebook_runs_and_holds_no_outputs(tmp_path, monkeypatch):

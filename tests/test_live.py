@@ -6,6 +6,7 @@ import io
 import json
 import socket
 import struct
+import subprocess
 import sys
 import time
 import types
@@ -187,6 +188,24 @@ def test_raw_frames_come_from_a_stream():
     assert StdinSource((6, 4), stream=io.BytesIO()).read() is None
     with pytest.raises(ValueError, match="image_size"):
         StdinSource((6, 0))
+
+
+STALLED_INPUT = """
+import threading, time
+from lifting.live_sources import StdinSource
+threading.Thread(target=StdinSource((6, 4)).read, daemon=True).start()
+time.sleep(0.3)
+raise SystemExit(2)
+"""
+
+
+def test_an_input_that_stalls_does_not_abort_the_end_of_the_program():
+    command, pipe = [sys.executable, "-c", STALLED_INPUT], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stderr=pipe) as process:
+        process.stdin.write(bytes(5))
+        process.stdin.flush()
+        code, said = process.wait(timeout=60), process.stderr.read()
+    assert (code, said) == (2, b"")
 
 
 class FakeCapture:
