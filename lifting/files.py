@@ -56,8 +56,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         _rename(temporary, target, mode)
     except OSError as error:
         _remove(temporary)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _unwritable(path, error) from error
+        first = error.__cause__ or error  # of a file written for another, whose name nobody knows
+        if getattr(first, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise _unwritable(path, first) from first
         raise
     except BaseException:
         _remove(temporary)

@@ -5,12 +5,14 @@ other statements are the better ones, each with its own uncertainty across the v
 
 - posture: while somebody stands or walks, the thorax is above the feet, somewhat ahead of them. Across the picture this
   is as good as the habits of people, along the view worse: lifts lean away from the camera, and towards mean poses;
-- paths: whoever walks upright keeps the pelvis at one height, so that its path lies in a plane parallel to the floor.
-  It errs less than the feet. The weight of each point falls with the error of its depth, seen from the side;
+- paths: whoever walks upright keeps the pelvis at one height. What is seen of it errs by the share `depth` of its
+  distance, and so does its height under the camera: a path is a line of regression with errors in both variables
+  (Fuller, "Measurement Error Models", 1987), and one that stays at a place tells nothing, whatever its depth does;
 - the camera: most are held level, which matters only where nobody shows anything.
 
-All are Gaussian statements about a unit vector; Gauss-Newton steps combine them and give the uncertainty. People share
-gravity and camera; every person brings a plane and a posture.
+Each is a likelihood with heavy tails, so that none outvotes the others when its own assumption fails: people lean over
+their work, paths climb stairs. Their product over a grid of directions gives the mean and its uncertainty. People share
+gravity and camera; every person brings a path and a posture.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from lifting.anatomy import stature
 from lifting.contacts import CLEARANCES, contact_probabilities
@@ -43,26 +46,41 @@ class GravityConfig:
     along: float = 5.0  # degrees, posture towards the camera and away from it
     moment: float = 8.0  # degrees, what comes on top for the posture of one moment
     moment_time: float = 0.5  # seconds that one such moment lasts
-    height: float = 0.06  # metres, of the pelvis over the floor in one step
-    depth: float = 0.25  # metres, of a person's distance against the others of the same clip
+    posture_freedom: float = 4.0  # degrees of freedom of Student's t: fewer are heavier tails
+    height: float = 0.05  # metres, of the pelvis over the floor in one step
+    depth: float = 0.05  # share of the distance, by which it errs in one step
     step_time: float = 0.5  # seconds: heights so far apart are independent
-    outlier: float = 3.0  # Geman-McClure scale of heights, in their deviations
+    path_freedom: float = 4.0  # degrees of freedom of the height in one step
+    path_steps: float = 12.0  # how many steps the stated error levels are worth against those that the path shows
     flatness: float = 1.0  # degrees, that common errors tilt a path however long it is
     camera: float = 40.0  # degrees, by which cameras are tilted: the statement of last resort
-    iterations: int = 12
+    farthest: float = 72.0  # degrees from a level camera that are looked at, along each axis of the grid
+
+
+WINDOW = 0.2  # seconds, over which paths are averaged
+COARSE, FINE = 24, 16  # cells of the grids, from their middle to their edge
 
 
 @dataclass(frozen=True, eq=False)
 class _Witness:
-    """What one person says: posture (3,) with its information (3, 3), and a path that stays at one height."""
+    """What one person says: posture about an axis across the view, and a path that stays at one height."""
 
     feet: np.ndarray  # (T, 2, 3) metres
     standing: np.ndarray  # (T, 2)
-    roots: np.ndarray  # (T, 3) metres
-    upright: np.ndarray  # (T,) weights of the heights, in steps
-    view: np.ndarray  # (3,) mean direction from the camera
+    roots: np.ndarray  # (N, 3) metres, means over windows
+    upright: np.ndarray  # (N,) seconds that the person was upright
     posture: np.ndarray  # (3,)
-    information: np.ndarray  # (3, 3) per square radian
+    aside: np.ndarray  # (3,) across the view and the posture
+    errors: tuple[float, float] | None  # degrees about the view and along it; None where posture tells nothing
+
+
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """Directions (N, N, 3) about a centre, even in their angle to it, with the logarithms of the areas they hold."""
+
+    directions: np.ndarray
+    areas: np.ndarray
+    spacing: float  # degrees
 
 
 def is_witness(motion: Motion) -> bool:
@@ -80,15 +98,16 @@ def estimate_gravity(motions: Sequence[Motion], config: GravityConfig | None = N
     if not motions:
         raise ValueError("cannot find gravity without anybody's motion; give at least one person.")
     config = config or GravityConfig()
+    level = _grid(np.array(CAMERA_UP), config.farthest, COARSE)
     up = None
     for _ in range(2):
         witnesses = [_hear(motion, up, config) for motion in motions]
-        up, information = _combine(witnesses, config)
-    shares = {"posture": sum(_least(w.information, up) for w in witnesses),
-              "path": sum(_least(_path(w, up, config)[0], up) for w in witnesses),
-              "camera": 1 / np.radians(config.camera) ** 2}
-    sigma = float(np.degrees(1 / np.sqrt(_least(information, up))))
-    return Ground(up, floor_offset(witnesses[0].feet, witnesses[0].standing, up), sigma, max(shares, key=shares.get))
+        statements = _statements(witnesses, level, config)
+        up, sigma = _moments(level, sum(statements.values()))
+    grid = _grid(up, float(np.clip(3 * sigma, 6.0, config.farthest)), FINE)
+    up, sigma = _moments(grid, sum(_statements(witnesses, grid, config).values()))
+    source = min(statements, key=lambda name: _moments(level, statements[name])[1])
+    return Ground(up, floor_offset(witnesses[0].feet, witnesses[0].standing, up), sigma, source)
 
 
 def floor_offset(feet: np.ndarray, standing: np.ndarray, up: np.ndarray) -> float:
@@ -130,65 +149,89 @@ def _hear(motion: Motion, up: np.ndarray | None, config: GravityConfig) -> _Witn
     standing = contact_probabilities(feet, motion.fps, up=up)
     directions, trust = posture_directions(motion, standing)
     roots = motion.trajectory.astype(np.float64)
-    view = _unit(_unit(roots).mean(0))
-    posture, information = _posture(directions, trust, view, motion.fps, config)
-    return _Witness(feet, standing, roots, trust / max(1.0, motion.fps * config.step_time), view, posture, information)
+    starts = np.arange(0, len(roots), max(1, round(WINDOW * motion.fps)))
+    lengths = np.diff(np.append(starts, len(roots)))
+    seconds = np.add.reduceat(trust, starts) / motion.fps
+    posture = _unit(trust @ directions)
+    aside = np.cross(_unit(_unit(roots).mean(0)), posture)
+    errors = _posture_errors(seconds.sum(), config)
+    if errors is None or not np.linalg.norm(posture) > 0.5 or np.linalg.norm(aside) < 1e-6:
+        errors = None
+    return _Witness(feet, standing, np.add.reduceat(roots, starts) / lengths[:, None], seconds, posture, _unit(aside),
+                    errors)
 
 
-def _posture(
-    directions: np.ndarray, trust: np.ndarray, view: np.ndarray, fps: float, config: GravityConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    """Trusted mean (3,) of directions (T, 3), and its information (3, 3) per square radian."""
-    mean, seconds = _unit(trust @ directions), trust.sum() / fps
-    if trust.sum() < 0.5 or not np.linalg.norm(mean) > 0.5:
-        return np.array(CAMERA_UP), np.zeros((3, 3))
-    moment = config.moment**2 / (1 + seconds / config.moment_time)
-    aside = np.cross(view, mean)
-    if np.linalg.norm(aside) < 1e-6:
-        aside = np.cross(CAMERA_UP, mean)
-    aside = _unit(aside)
-    away = np.cross(mean, aside)
-    return mean, (np.outer(aside, aside) / np.radians(np.sqrt(config.across**2 + moment)) ** 2
-                  + np.outer(away, away) / np.radians(np.sqrt(config.along**2 + moment)) ** 2)
+def _posture_errors(seconds: float, config: GravityConfig) -> tuple[float, float] | None:
+    """Degrees by which the mean posture of so long errs about the view and along it; None for too short a time."""
+    if seconds < 0.5:
+        return None
+    moment = config.moment / np.sqrt(1 + seconds / config.moment_time)
+    return float(np.hypot(config.across, moment)), float(np.hypot(config.along, moment))
 
 
-def _combine(witnesses: Sequence[_Witness], config: GravityConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Up (3,) and its information (3, 3) per square radian: Gauss-Newton on the unit sphere."""
-    camera, level = np.array(CAMERA_UP), np.eye(3) / np.radians(config.camera) ** 2
-    stated = level + sum(witness.information for witness in witnesses)
-    pull = level @ camera + sum(witness.information @ witness.posture for witness in witnesses)
-    up = _unit(pull) if np.linalg.norm(pull) > 0 else camera
-    for _ in range(config.iterations):
-        paths = [_path(witness, up, config) for witness in witnesses]
-        information = stated + sum(path[0] for path in paths)
-        gradient = stated @ up - pull + sum(path[1] for path in paths)
-        basis = np.linalg.svd(up[None])[2][1:]
-        up = _unit(up - basis.T @ np.linalg.solve(basis @ information @ basis.T, basis @ gradient))
-    return up, information
+def _grid(centre: np.ndarray, radius: float, cells: int) -> _Grid:
+    """A square of `cells` cells and `radius` degrees to each side of the direction `centre` (3,)."""
+    line = np.radians(np.linspace(-radius, radius, 2 * cells + 1))
+    offsets = np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1)
+    share = np.sinc(np.linalg.norm(offsets, axis=-1, keepdims=True) / np.pi)
+    basis = np.linalg.svd(centre[None])[2][1:]
+    directions = share * (offsets @ basis) + np.cos(np.linalg.norm(offsets, axis=-1, keepdims=True)) * centre
+    return _Grid(directions, np.log(np.maximum(share[..., 0], 1e-3)), radius / cells)
 
 
-def _path(witness: _Witness, up: np.ndarray, config: GravityConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Information (3, 3) and gradient (3,) of the statement that a path stays at one height along `up`."""
-    weight = witness.upright
-    if not weight.sum() > 1e-6:
-        return np.zeros((3, 3)), np.zeros(3)
-    deviation = np.hypot(config.height, config.depth * (witness.view @ up))
-    heights = witness.roots @ up
-    middle = np.average(heights, weights=weight)
-    for _ in range(5):
-        robust = weight / (1 + ((heights - middle) / (config.outlier * deviation)) ** 2) ** 2
-        middle = np.average(heights, weights=robust)
-    places = witness.roots - np.average(witness.roots, axis=0, weights=robust)
-    scatter = places.T * robust / deviation**2
-    information = scatter @ places
-    limit = np.linalg.inv(np.eye(3) + np.radians(config.flatness) ** 2 * information)
-    return limit @ information, limit @ (scatter @ (heights - middle))
+def _statements(witnesses: Sequence[_Witness], grid: _Grid, config: GravityConfig) -> dict[str, np.ndarray]:
+    """Log likelihoods (N, N) of each source of knowledge about up; that of the camera holds the areas of the grid."""
+    tilt = np.arccos(np.clip(grid.directions @ np.array(CAMERA_UP), -1, 1)) / np.radians(config.camera)
+    return {"posture": sum(_posture_likelihood(witness, grid, config) for witness in witnesses),
+            "path": sum(_path_likelihood(witness, grid, config) for witness in witnesses),
+            "camera": grid.areas - tilt**2 / 2}
 
 
-def _least(information: np.ndarray, up: np.ndarray) -> float:
-    """The smallest information (per square radian) about a turn of `up`."""
-    basis = np.linalg.svd(up[None])[2][1:]
-    return float(max(np.linalg.eigvalsh(basis @ information @ basis.T)[0], 0.0))
+def _posture_likelihood(witness: _Witness, grid: _Grid, config: GravityConfig) -> np.ndarray:
+    """Log likelihood (N, N): Student's t of two dimensions in the angles about the view and along it."""
+    if witness.errors is None:
+        return np.zeros(grid.areas.shape)
+    away, freedom = np.cross(witness.posture, witness.aside), config.posture_freedom
+    cosine = np.clip(grid.directions @ witness.posture, -1, 1)
+    angle = np.arccos(cosine) / np.maximum(np.sqrt(1 - cosine**2), 1e-9)
+    errors = [angle * (grid.directions @ axis) / np.radians(error)
+              for axis, error in zip((witness.aside, away), witness.errors, strict=True)]
+    return -(freedom + 2) / 2 * np.log1p((errors[0] ** 2 + errors[1] ** 2) / freedom)
+
+
+def _path_likelihood(witness: _Witness, grid: _Grid, config: GravityConfig) -> np.ndarray:
+    """Log likelihood (N, N) of the statement that a path stays at one height.
+
+    Heights err by ``hypot(height, depth * height under the camera)``. Each step has Student's t, and so has the path
+    as a whole: it may climb more than the error levels say, which then says the less.
+    """
+    weight, freedom = witness.upright / config.step_time, config.path_freedom
+    steps, prior = weight.sum(), config.path_steps
+    if not steps > 1e-3:
+        return np.zeros(grid.areas.shape)
+    heights = grid.directions @ witness.roots.T
+    middle = heights @ weight / steps
+    for _ in range(3):
+        variance = freedom * (config.height**2 + (config.depth * middle) ** 2)
+        squares = (heights - middle[..., None]) ** 2 / variance[..., None]
+        robust = weight / (1 + squares)
+        middle = (heights * robust).sum(-1) / robust.sum(-1)
+    misfit = (freedom + 1) * np.log1p(squares) @ weight
+    logarithm = -(steps + prior) / 2 * np.log1p(misfit / prior)
+    likelihood = np.exp(logarithm - logarithm.max())
+    blur = np.hypot(config.flatness, grid.spacing / 3) / grid.spacing
+    return np.log(gaussian_filter(likelihood, blur, mode="nearest") + 1e-30)
+
+
+def _moments(grid: _Grid, logarithm: np.ndarray) -> tuple[np.ndarray, float]:
+    """Mean direction (3,) of a log density (N, N), and the deviation about its least certain axis in degrees."""
+    density = np.exp(logarithm - logarithm.max())
+    density /= density.sum()
+    mean = _unit(np.einsum("ij,ijc->c", density, grid.directions))
+    basis = np.linalg.svd(mean[None])[2][1:]
+    across = grid.directions @ basis.T
+    covariance = np.einsum("ij,ijk,ijl->kl", density, across, across)
+    return mean, float(np.degrees(np.sqrt(np.linalg.eigvalsh(covariance)[-1])))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

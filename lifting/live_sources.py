@@ -173,6 +173,7 @@ class _OpenCVCamera:
     def __init__(self, index: int) -> None:
         import cv2
 
+        cv2.setLogLevel(0)  # what cannot be opened is said below, in one sentence
         self._capture = cv2.VideoCapture(index)
         if not self._capture.isOpened():
             raise OSError(f"camera {index} cannot be opened; check its number, that it is plugged in and not in use")

@@ -17,6 +17,7 @@ from lifting.cameras import Camera
 from lifting.contacts import CLEARANCES, contact_probabilities
 from lifting.foot_locking import correct_path, hold_bone_lengths, lock_feet
 from lifting.gravity import ANKLES, estimate_gravity, floor_offset, is_witness
+from lifting.ground import Ground
 from lifting.keypoints import Keypoints2D
 from lifting.levelling import level_take
 from lifting.motion import CONTACT_POINTS, BodyMotion, Motion, Person, Take
@@ -26,8 +27,8 @@ from lifting.standing import ankles_as_seen, standing_probabilities
 
 __all__ = ["CONTACT_POINTS", "DEFAULT_SMOOTHING", "Placement", "place_in_world", "presented"]
 
-# All are judgements set by hand, not fitted, unless a line says otherwise; `experiments.benchmark_world` measures what the
-# whole does with them (gravity, slip, scale, MPJPE).
+# No fit is recorded for these values, as there is in `lifting.standing` and `lifting.gravity`: take them for choices.
+# `experiments.benchmark_world` measures what they do together (gravity, slip, scale, MPJPE).
 DEFAULT_SMOOTHING = 0.5
 CALIBRATED = 0.5  # degrees, of the gravity of a calibrated camera
 DOUBTFUL = 15.0  # degrees about gravity beyond which it is called assumed
@@ -200,8 +201,9 @@ def _place(take: Take, people: Sequence[Person], camera_height: float | None) ->
                              "the camera: it cannot fix the scale; leave it out, or pass the height of a person.")
         wanted = -camera_height
         ground = dataclasses.replace(ground, offset=wanted)
-    factors = {person.id: _shared_scale(offset, wanted, fixed=camera_height is not None or person is main)
-               for person, offset in zip(people, offsets, strict=True)}
+    doubts = [_floor_doubt(motion, motions[0], ground) for motion in motions]
+    factors = {person.id: _shared_scale(offset, wanted, doubt, fixed=camera_height is not None or person is main)
+               for person, offset, doubt in zip(people, offsets, doubts, strict=True)}
     if ground.sigma_degrees > DOUBTFUL or ground.source == "camera":
         assumptions.append(f"the camera was taken to be about level (gravity within {ground.sigma_degrees:.0f} "
                            "degrees): the motion hardly tells it")
@@ -259,20 +261,29 @@ def _scale_on_floor(motion: Motion, placement: Placement) -> float:
     return float(ratio.ravel()[order[np.searchsorted(passed, passed[-1] / 2)]])
 
 
-def _shared_scale(offset: float, wanted: float, fixed: bool) -> float:
+def _floor_doubt(motion: Motion, main: Motion, ground: Ground) -> float:
+    """Metres by which the floor under one person may differ from the one under the main person: gravity errs too."""
+    between = np.median(motion.trajectory, axis=0) - np.median(main.trajectory, axis=0)
+    distance = np.linalg.norm(between - ground.up * (between @ ground.up))
+    return float(np.hypot(FLOOR_ERROR, distance * np.radians(ground.sigma_degrees)))
+
+
+def _shared_scale(offset: float, wanted: float, doubt: float, fixed: bool) -> float:
     """The factor that brings a floor at `offset` metres along gravity to the one that everybody shares.
 
-    Where the size is known otherwise (not `fixed`), only as far as heights over a floor tell more than it: a camera
-    close to the floor says little, and who would have to be a giant stands on something.
+    Where the size is known otherwise (not `fixed`), only as far as heights over a floor, which err by `doubt` metres,
+    tell more than it: a camera close to the floor says little. Who would have to be larger by more than twice what
+    both may err stands on something, and keeps size and height.
     """
     if offset * wanted <= 0:
         return 1.0
     if fixed:
         return wanted / offset
-    if wanted / offset > LARGEST:
+    change = np.log(wanted / offset)
+    if change > min(2 * np.hypot(doubt / abs(wanted), SIZE_ERROR), np.log(LARGEST)):
         return 1.0
-    certainty = (wanted / FLOOR_ERROR) ** 2
-    return float(np.exp(np.log(wanted / offset) * certainty / (certainty + 1 / SIZE_ERROR**2)))
+    certainty = (wanted / doubt) ** 2
+    return float(np.exp(change * certainty / (certainty + 1 / SIZE_ERROR**2)))
 
 
 def _floor_of(motion: Motion, up: np.ndarray) -> float:

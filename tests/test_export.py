@@ -300,6 +300,20 @@ def test_unknown_suffixes_list_the_known_ones(tmp_path):
     assert format_of("A.NPZ") is FORMATS[".npz"]
 
 
+@pytest.mark.parametrize("suffix", [*FORMATS, ".c3d"])
+def test_a_disk_that_gets_full_is_said_in_a_sentence_and_leaves_nothing(tmp_path, suffix):
+    resource = pytest.importorskip("resource")
+    pytest.importorskip("ezc3d") if suffix == ".c3d" else None
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))  # bytes
+    try:
+        with pytest.raises(OSError, match=f"cannot write '.*clip{suffix}': .*; choose a folder that has room"):
+            save(take(), tmp_path / f"clip{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
 def test_only_takes_are_saved_and_only_files_loaded(tmp_path):
     with pytest.raises(ValueError, match="only a Take can be saved, got dict"):
         save({}, tmp_path / "r.npz")

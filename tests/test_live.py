@@ -234,7 +234,9 @@ class FakeCapture:
 
 
 def test_a_webcam_through_opencv(monkeypatch):
-    fake = types.SimpleNamespace(VideoCapture=FakeCapture, CAP_PROP_BUFFERSIZE=38, CAP_PROP_FPS=5)
+    fake = types.SimpleNamespace(
+        VideoCapture=FakeCapture, CAP_PROP_BUFFERSIZE=38, CAP_PROP_FPS=5, setLogLevel=lambda _: None
+    )
     monkeypatch.setitem(sys.modules, "cv2", fake)
     monkeypatch.setattr(live_sources, "find_spec", lambda name: name == "cv2" or None)
     source = WebcamSource(0)

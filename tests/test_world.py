@@ -13,7 +13,7 @@ from lifting.keypoints import Keypoints2D
 from lifting.motion import CONTACT_POINTS, BodyMotion, Motion, Person, Take
 from lifting.rotations import rotvec_to_matrix
 from lifting.skeletons import get_skeleton
-from lifting.world import place_in_world, presented
+from lifting.world import _shared_scale, place_in_world, presented
 
 SKELETON = get_skeleton("h36m17")
 FPS, SIZE = 30.0, (1280, 720)
@@ -289,3 +289,9 @@ def test_a_person_refuses_a_world_motion_in_camera_axes_and_wrong_contacts():
 def test_gravity_needs_somebody():
     with pytest.raises(ValueError, match="at least one person"):
         estimate_gravity([])
+
+
+@pytest.mark.parametrize(("offset", "doubt", "scaled"), [(-1.9, 0.06, True), (-1.7, 0.06, False), (-1.7, 0.3, True)])
+def test_whose_floor_is_beyond_doubt_above_the_shared_one_keeps_their_size(offset, doubt, scaled):
+    factor = _shared_scale(offset, -2.0, doubt, fixed=False)
+    assert (1 < factor < 2.0 / -offset) if scaled else factor == 1.0

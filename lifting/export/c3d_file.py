@@ -9,6 +9,8 @@ the package ezc3d. Source: the C3D file format user guide, 2021.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,6 +49,17 @@ def write_c3d(take: Take, person: Person, path: Path) -> None:
     file["parameters"]["POINT"]["RATE"]["value"] = np.array([motion.fps])
     with atomic_path(path) as temporary:
         file.write(str(temporary))
+        _check_whole(temporary, points[..., 0].size)
+
+
+def _check_whole(path: Path, points: int) -> None:
+    """OSError where the file lacks some of its points: ezc3d does not notice a full disk."""
+    block, each = 512, 16  # bytes of a block, and of a point with its residual
+    with path.open("rb") as file:
+        header = file.read(block)
+    first = int.from_bytes(header[16:18], "little")  # the block in which the points begin, from 1
+    if len(header) < block or path.stat().st_size < (first - 1) * block + each * points:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _residuals(motion: Motion, points: np.ndarray) -> np.ndarray:

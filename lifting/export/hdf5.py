@@ -5,13 +5,14 @@ The metadata is a text dataset of its own: HDF5 attributes end at 64 kB, which a
 
 from __future__ import annotations
 
+import io
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
 from lifting.export.result import dump_metadata, pack, parse_metadata, unpack
-from lifting.files import atomic_path
+from lifting.files import atomic_write
 from lifting.motion import Take
 
 DIMENSIONS = {
@@ -29,7 +30,8 @@ def write_hdf5(take: Take, path: str | PathLike) -> None:
     import h5py
 
     arrays, metadata = pack(take)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    content = io.BytesIO()  # on a full disk HDF5 would not fail but crash
+    with h5py.File(content, "w") as file:
         file["metadata"] = dump_metadata(metadata)
         file.attrs.update({key: metadata[key] for key in ("format", "format_version", "fps", "image_size")})
         if metadata["frame"]:
@@ -37,6 +39,8 @@ def write_hdf5(take: Take, path: str | PathLike) -> None:
         for name, array in arrays.items():
             dataset = file.create_dataset(name, data=array, compression="gzip" if array.size else None)
             dataset.attrs.update(dimensions=DIMENSIONS[name], **_describe(name, metadata))
+    with atomic_write(path) as target:
+        target.write(content.getbuffer())
 
 
 def _describe(name: str, metadata: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from os import PathLike
 
 import numpy as np
@@ -15,8 +16,10 @@ from lifting.motion import Take
 def write_npz(take: Take, path: str | PathLike) -> None:
     """Write a take; OSError for an unwritable place."""
     arrays, metadata = pack(take)
+    content = io.BytesIO()  # what numpy leaves open on a full disk complains later
+    np.savez_compressed(content, metadata=np.array(dump_metadata(metadata)), **arrays)
     with atomic_write(path) as file:
-        np.savez_compressed(file, metadata=np.array(dump_metadata(metadata)), **arrays)
+        file.write(content.getbuffer())
 
 
 def read_npz(path: str | PathLike) -> Take:
