@@ -18,6 +18,7 @@ from lifting.skeletons import Skeleton
 
 SIDES = ("left", "right")
 NEARLY_STRAIGHT = 0.9995  # of the leg's length: the knee of a leg at its full length would bend anywhere
+EASED = 0.96  # of the leg's length, from which a pull lengthens it less and less: knees would snap straight
 
 
 @dataclass(frozen=True)
@@ -110,14 +111,13 @@ def lock_feet(
 def bend_leg(leg: np.ndarray, target: np.ndarray, forward: np.ndarray) -> np.ndarray:
     """Knee and ankle (T, 2, 3) of a leg (T, 3, 3) of hip, knee and ankle whose ankle goes to a target (T, 3).
 
-    The knee stays in its plane; where the leg is straight it bends to `forward` (T, 3). A target out of reach is
-    approached as far as the leg is long.
+    The knee stays in its plane; where the leg is straight it bends to `forward` (T, 3). A target that would stretch the
+    leg is approached less and less the straighter the leg is, and no farther than the leg is long.
     """
     hip, knee, ankle = leg[:, 0], leg[:, 1], leg[:, 2]
     thigh, shin = np.linalg.norm(knee - hip, axis=-1), np.linalg.norm(ankle - knee, axis=-1)
     far = np.linalg.norm(target - hip, axis=-1)
-    reach = np.clip(far, np.abs(thigh - shin) + 1e-6, np.maximum(NEARLY_STRAIGHT * (thigh + shin),
-                                                                np.linalg.norm(ankle - hip, axis=-1)))
+    reach = np.maximum(_eased(far, np.linalg.norm(ankle - hip, axis=-1), thigh + shin), np.abs(thigh - shin) + 1e-6)
     axis = (target - hip) / np.maximum(far, 1e-9)[:, None]
     along = (reach**2 + thigh**2 - shin**2) / (2 * reach)
     aside = np.sqrt(np.maximum(thigh**2 - along**2, 0.0))
@@ -126,6 +126,17 @@ def bend_leg(leg: np.ndarray, target: np.ndarray, forward: np.ndarray) -> np.nda
     pole = pole / np.maximum(np.linalg.norm(pole, axis=-1, keepdims=True), 1e-9)
     new_knee = hip + axis * along[:, None] + pole * aside[:, None]
     return np.stack([new_knee, hip + axis * reach[:, None]], axis=1)
+
+
+def _eased(wanted: np.ndarray, now: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Distances (T,) from hip to ankle for wanted ones, which end at the leg's length without a kink.
+
+    Up to where the leg is now, or to a bent leg, they are what is wanted (soft limits of inverse kinematics).
+    """
+    limit = np.maximum(NEARLY_STRAIGHT * length, now)
+    start = np.minimum(np.maximum(EASED * length, now), limit)
+    slack = np.maximum(limit - start, 1e-9)
+    return np.where(wanted <= start, wanted, start + slack * -np.expm1(-np.maximum(wanted - start, 0) / slack))
 
 
 def _forward(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:

@@ -68,3 +68,21 @@ def test_held_bones_are_constant_and_alike_on_both_sides():
     left, right = (skeleton.bones.index((skeleton.index(f"{side}_hip"), skeleton.index(f"{side}_knee")))
                    for side in ("left", "right"))
     assert np.isclose(length[left, 0], length[right, 0])
+
+
+def test_a_leg_is_stretched_without_a_kink():
+    """Knee flexion over a target that moves away: it falls evenly and never snaps straight; a straight leg stays."""
+    hip, knee, ankle = np.array([0, 0, 0.85]), np.array([0, 0.15, 0.44]), np.array([0, 0, 0.05])
+    steps = np.linspace(0, 0.12, 121)
+    leg = np.tile(np.stack([hip, knee, ankle]), (121, 1, 1))
+    target = ankle - steps[:, None] * np.array([0, 0, 1.0])
+    bent = bend_leg(leg, target, np.tile([0.0, 1.0, 0.0], (121, 1)))
+    thigh, shin = bent[:, 0] - hip, bent[:, 1] - bent[:, 0]
+    cosine = (thigh * shin).sum(-1) / (np.linalg.norm(thigh, axis=-1) * np.linalg.norm(shin, axis=-1))
+    flexion = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    change = np.diff(flexion)
+    assert (change < 0).all() and np.abs(np.diff(change)).max() < 0.1  # degrees per millimetre, squared
+    near = np.linalg.norm(ankle - hip) + steps < 0.96 * (np.linalg.norm(knee - hip) + np.linalg.norm(ankle - knee))
+    np.testing.assert_allclose(bent[near, 1], target[near], atol=1e-9)
+    straight = np.tile(np.stack([hip, (hip + ankle) / 2, ankle]), (3, 1, 1))
+    np.testing.assert_allclose(bend_leg(straight, straight[:, 2], np.tile([0.0, 1, 0], (3, 1)))[:, 1], straight[:, 2])
