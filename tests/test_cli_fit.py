@@ -176,7 +176,9 @@ def test_run_with_mesh(here, fit, tiny_weights, monkeypatch):
     assert result.exit_code == 0 and result.stderr == "", result.stderr
     written = ["body.glb", "overlay.mp4", "report.json", "result.npz"]
     assert files_in(here / "runs" / "clip") == written and fit.options["height"] == 1.8
-    assert result.stdout.splitlines()[2].startswith("  body of person 1: stature 1.75 m")
+    lines = result.stdout.splitlines()
+    assert lines[2].startswith("    not to be trusted: ")  # untrained weights
+    assert sum(line.startswith("  body of person 1: stature 1.75 m") for line in lines) == 1
     assert "  warning: body of person 1: " in result.stdout
     assert load(here / "runs/clip/result.npz").people[0].body is not None
     assert "add --mesh" in refused(lift(*run, "-o", "new/o.1.obj"))
