@@ -81,14 +81,6 @@ class CausalCleaner:
         return CleanedFrame(xy, score, swapped, outliers, gaps)
 
 
-def clean_causally(keypoints: Keypoints2D) -> Cleaned:
-    """`lifting.cleaning.clean` with nothing but the past in each frame."""
-    cleaner = CausalCleaner(keypoints.skeleton)
-    return stack_frames([cleaner.push(xy, score, index / keypoints.fps)
-                         for index, (xy, score) in enumerate(zip(keypoints.xy, keypoints.score, strict=True))],
-                        keypoints)  # fmt: skip
-
-
 def stack_frames(frames: list[CleanedFrame], keypoints: Keypoints2D) -> Cleaned:
     """The frames as `Cleaned`; skeleton, size and rate are those of the keypoints."""
     xy, score, swapped, outliers, gaps = (np.stack(values) for values in zip(*frames, strict=True))

@@ -27,6 +27,7 @@ from lifting.anatomy import stature
 from lifting.contacts import CLEARANCES, contact_probabilities
 from lifting.ground import CAMERA_UP, Ground, balance_directions
 from lifting.motion import Motion
+from lifting.rotations import unit_vectors
 
 ANKLES = ("left_ankle", "right_ankle")
 NEEDED = (*ANKLES, "left_hip", "right_hip", "left_shoulder", "right_shoulder", "thorax")
@@ -137,9 +138,9 @@ def posture_directions(motion: Motion, standing: np.ndarray) -> tuple[np.ndarray
     across = sum(joints[:, skeleton.index(f"left_{part}")] - joints[:, skeleton.index(f"right_{part}")]
                  for part in ("hip", "shoulder"))
     thorax = joints[:, skeleton.index("thorax")]
-    facing, view = _unit(np.cross(across, thorax)), _unit(motion.trajectory.astype(np.float64))
+    facing, view = unit_vectors(np.cross(across, thorax)), unit_vectors(motion.trajectory.astype(np.float64))
     size = stature(joints)
-    directions = _unit((THORAX * thorax + FEET * support) / max(size, 1e-6) + FACING * facing + VIEW * view)
+    directions = unit_vectors((THORAX * thorax + FEET * support) / max(size, 1e-6) + FACING * facing + VIEW * view)
     return directions, trust * (directions @ np.array(CAMERA_UP) > np.cos(np.radians(STEEPEST)))
 
 
@@ -152,13 +153,13 @@ def _hear(motion: Motion, up: np.ndarray | None, config: GravityConfig) -> _Witn
     starts = np.arange(0, len(roots), max(1, round(WINDOW * motion.fps)))
     lengths = np.diff(np.append(starts, len(roots)))
     seconds = np.add.reduceat(trust, starts) / motion.fps
-    posture = _unit(trust @ directions)
-    aside = np.cross(_unit(_unit(roots).mean(0)), posture)
+    posture = unit_vectors(trust @ directions)
+    aside = np.cross(unit_vectors(unit_vectors(roots).mean(0)), posture)
     errors = _posture_errors(seconds.sum(), config)
     if errors is None or not np.linalg.norm(posture) > 0.5 or np.linalg.norm(aside) < 1e-6:
         errors = None
-    return _Witness(feet, standing, np.add.reduceat(roots, starts) / lengths[:, None], seconds, posture, _unit(aside),
-                    errors)
+    return _Witness(feet, standing, np.add.reduceat(roots, starts) / lengths[:, None], seconds, posture,
+                    unit_vectors(aside), errors)
 
 
 def _posture_errors(seconds: float, config: GravityConfig) -> tuple[float, float] | None:
@@ -227,13 +228,8 @@ def _moments(grid: _Grid, logarithm: np.ndarray) -> tuple[np.ndarray, float]:
     """Mean direction (3,) of a log density (N, N), and the deviation about its least certain axis in degrees."""
     density = np.exp(logarithm - logarithm.max())
     density /= density.sum()
-    mean = _unit(np.einsum("ij,ijc->c", density, grid.directions))
+    mean = unit_vectors(np.einsum("ij,ijc->c", density, grid.directions))
     basis = np.linalg.svd(mean[None])[2][1:]
     across = grid.directions @ basis.T
     covariance = np.einsum("ij,ijk,ijl->kl", density, across, across)
     return mean, float(np.degrees(np.sqrt(np.linalg.eigvalsh(covariance)[-1])))
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.where(length > 1e-12, length, 1.0)

@@ -15,7 +15,7 @@ import numpy as np
 
 from lifting.contacts import clearances, contact_probabilities, foot_points
 from lifting.keypoints import check_fps
-from lifting.rotations import rotation_between
+from lifting.rotations import rotation_between, unit_vectors
 from lifting.skeletons import Skeleton, get_skeleton
 
 CAMERA_UP = (0.0, -1.0, 0.0)
@@ -163,10 +163,10 @@ def balance_directions(
     length = _leg_length(joints, skeleton)
     if on_ankles:
         across = _side(joints, skeleton, "left", "hip") - _side(joints, skeleton, "right", "hip")
-        support = support + ANKLE_TO_SUPPORT * length * _unit(np.cross(across, hip - ankle))
-    direction = _unit(_centre_of_mass(joints, skeleton) - support)
+        support = support + ANKLE_TO_SUPPORT * length * unit_vectors(np.cross(across, hip - ankle))
+    direction = unit_vectors(_centre_of_mass(joints, skeleton) - support)
     extended = np.linalg.norm(hip - support, axis=-1) / (length if length > 0 else np.nan)
-    in_line = (_unit(hip - support) * _unit(shoulder - hip)).sum(-1)
+    in_line = (unit_vectors(hip - support) * unit_vectors(shoulder - hip)).sum(-1)
     trust = np.clip((extended - 0.7) / 0.2, 0.0, 1.0) * np.clip((in_line - 0.7) / 0.2, 0.0, 1.0)
     trust = trust * np.minimum(carried, 1.0)
     return direction, np.where(np.isfinite(trust) & np.isfinite(direction).all(-1), trust, 0.0)
@@ -214,13 +214,13 @@ def _combine(evidence: _Evidence, contact: np.ndarray, config: GroundConfig) -> 
     camera, camera_information = np.array(CAMERA_UP), 1 / np.radians(config.camera) ** 2
     pull = camera_information * camera + balance_information * balance
     stiffness = camera_information + balance_information
-    up = _unit(pull)
+    up = unit_vectors(pull)
     weight = contact * _lowest(evidence, up, config) * min(1.0, 1 / (evidence.fps * config.contact_time))
     for _ in range(config.iterations):
         basis = np.linalg.svd(up[None])[2][1:]
         offset, floor, gradient = _plane(evidence, weight, up, basis, config)
         information = floor + stiffness * np.eye(2)
-        up = _unit(up - basis.T @ np.linalg.solve(information, gradient - basis @ pull))
+        up = unit_vectors(up - basis.T @ np.linalg.solve(information, gradient - basis @ pull))
     sigma = np.degrees(np.sqrt(1 / np.linalg.eigvalsh(information)[0]))
     strongest = max((np.trace(floor) / 2, "contacts"), (balance_information, "balance"), (camera_information, "camera"))
     return Ground(up, offset, float(sigma), strongest[1])
@@ -273,10 +273,10 @@ def _balance(evidence: _Evidence, contact: np.ndarray, config: GroundConfig) -> 
     direction, trust = balance_directions(
         evidence.joints, evidence.skeleton, evidence.feet, contact, on_ankles=evidence.on_ankles)
     direction = np.where(trust[:, None] > 0, direction, 0.0)
-    mean, scale, robust = _unit(trust @ direction), np.radians(3 * config.balance), trust
+    mean, scale, robust = unit_vectors(trust @ direction), np.radians(3 * config.balance), trust
     for _ in range(5):
         robust = trust / (1 + np.sum((direction - mean) ** 2, axis=-1) / scale**2) ** 2
-        mean = _unit(robust @ direction)
+        mean = unit_vectors(robust @ direction)
     seconds = robust.sum() / evidence.fps
     if seconds < 1e-6:
         return np.array(CAMERA_UP), 0.0
@@ -319,8 +319,3 @@ def _leg_length(joints: np.ndarray, skeleton: Skeleton) -> float:
         lengths.append(np.linalg.norm(bones, axis=-1).sum(-1))
     lengths = np.array(lengths)
     return float(np.median(lengths[np.isfinite(lengths)])) if np.isfinite(lengths).any() else 0.0
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.where(length > 1e-12, length, 1.0)

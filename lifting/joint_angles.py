@@ -32,7 +32,7 @@ import numpy as np
 
 from lifting.meshes import SkinnedMesh, forward_kinematics
 from lifting.motion import Motion
-from lifting.rotations import rotation_between, rotvec_to_matrix
+from lifting.rotations import rotation_between, rotvec_to_matrix, unit_vectors
 from lifting.skeletons import get_skeleton
 
 __all__ = ["ANGLES", "UNOBSERVED", "Angle", "JointAngles", "body_angles", "joint_angles"]
@@ -246,9 +246,9 @@ def _segments_of_joints(motion: Motion) -> _Segments:
             ("upper_arm", "forearm", ("shoulder", "elbow", "wrist"), "thorax", 1.0),
         ):
             start, middle, end = (at[f"{side}_{name}"] for name in names)
-            hinge = np.cross(_unit(middle - start), _unit(end - middle))
+            hinge = np.cross(unit_vectors(middle - start), unit_vectors(end - middle))
             seen = np.arctan2(np.linalg.norm(hinge, axis=-1),
-                              (_unit(middle - start) * _unit(end - middle)).sum(-1)) >= LEAST_BEND
+                              (unit_vectors(middle - start) * unit_vectors(end - middle)).sum(-1)) >= LEAST_BEND
             side_axis = np.where(seen[:, None], bends * hinge, _carried(axes[trunk], start - middle))
             axes[f"{side}_{upper}"] = _axes(start - middle, side_axis)
             axes[f"{side}_{lower}"] = _axes(middle - end, side_axis)
@@ -263,18 +263,15 @@ def _carried(axes: np.ndarray, up: np.ndarray) -> np.ndarray:
 
 def _axes(up: np.ndarray, side: np.ndarray, exact_side: bool = False) -> np.ndarray:
     """Axes (T, 3, 3) with y along `up` and z near `side` (T, 3), or the other way round; NaN where parallel."""
-    y, z = _unit(up), _unit(side)
+    y, z = unit_vectors(up), unit_vectors(side)
     if exact_side:
-        y = _unit(y - (y * z).sum(-1, keepdims=True) * z)
+        y = unit_vectors(y - (y * z).sum(-1, keepdims=True) * z)
     else:
-        z = _unit(z - (y * z).sum(-1, keepdims=True) * y)
+        z = unit_vectors(z - (y * z).sum(-1, keepdims=True) * y)
     axes = np.stack([np.cross(y, z), y, z], axis=-1)
     axes[np.abs(np.linalg.norm(axes[..., 0], axis=-1) - 1) > 1e-3] = np.nan
     return axes
 
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
 # ---- segments of a body

@@ -29,6 +29,12 @@ def _unit(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return scaled / np.where(length > 0, length, 1.0), largest[..., 0] == 0
 
 
+def unit_vectors(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (..., D) of length 1; those shorter than 1e-12, which have no direction, as they are."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.where(length > 1e-12, length, 1.0)
+
+
 def _any_perpendicular(unit: np.ndarray) -> np.ndarray:
     """Return unit vectors (..., 3) at right angles to `unit` (..., 3)."""
     axis = np.eye(3)[np.argmin(np.abs(unit), axis=-1)]

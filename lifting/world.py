@@ -1,7 +1,7 @@
 """From motion in front of a camera to motion in the world: Z up, metres, on a floor, with feet that stand still.
 
 Where gravity points and where the floor lies is told by the camera's own pose, where that is known, else by the people:
-see `lifting.ground`. All people of a take share the floor and, through it, the scale. The raw motion in camera axes
+see `lifting.gravity`. All people of a take share the floor and, through it, the scale. The raw motion in camera axes
 stays beside the motion in the world, which is smoothed, has bones of constant length and feet locked where they stand.
 """
 
@@ -21,7 +21,7 @@ from lifting.ground import Ground
 from lifting.keypoints import Keypoints2D
 from lifting.levelling import level_take
 from lifting.motion import CONTACT_POINTS, BodyMotion, Motion, Person, Take
-from lifting.rotations import matrix_to_rotvec, rotvec_to_matrix
+from lifting.rotations import matrix_to_rotvec, rotvec_to_matrix, unit_vectors
 from lifting.smoothing import cut_off, smooth
 from lifting.standing import ankles_as_seen, standing_probabilities
 
@@ -346,12 +346,9 @@ def _standing(
     rays[~(points.score[:, ankles] > 0)] = np.nan
     lifted = motion.absolute[:, motion.skeleton.indices(ANKLES)].astype(np.float64)
     seen = ankles_as_seen(lifted, rays, motion.fps)
-    view = _unit(placement.directions_to_world(seen, span))
+    view = unit_vectors(placement.directions_to_world(seen, span))
     return standing_probabilities(placement.to_world(seen, span), view, motion.fps)
 
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
 
 
 def _world_motion(
@@ -363,7 +360,7 @@ def _world_motion(
     joints = smooth(placement.directions_to_world(motion.joints.astype(np.float64), span), fps, smoothing)
     joints = hold_bone_lengths(joints, skeleton)
     ankles, clearance = list(skeleton.indices(ANKLES)), CLEARANCES["ankle"]
-    view = _unit(placement.directions_to_world(motion.trajectory.astype(np.float64), span))
+    view = unit_vectors(placement.directions_to_world(motion.trajectory.astype(np.float64), span))
     root = root + correct_path(joints[:, ankles] + root[:, None], standing**SURE, view, fps, clearance)
     locked = standing / (standing + DOUBT * (1 - standing))
     absolute = lock_feet(joints + root[:, None], skeleton, locked, fps, clearance)

@@ -155,3 +155,8 @@ def test_leading_axes_are_kept_and_nan_stays_where_it_is():
     back = rotations.matrix_to_rotvec(rotations.rotvec_to_matrix(rotvecs))
     assert back.shape == (2, 3, 3)
     assert np.array_equal(np.isnan(back), np.isnan(rotvecs))
+
+
+def test_unit_vectors_have_length_one_and_what_has_no_direction_stays():
+    vectors = np.array([[3.0, 0, 4], [0, -2e-9, 0], [0, 0, 0]])
+    np.testing.assert_allclose(rotations.unit_vectors(vectors), [[0.6, 0, 0.8], [0, -1, 0], [0, 0, 0]])

@@ -16,8 +16,8 @@ from test_cleaning import runs_of, walker
 from torch.nn import functional
 
 from lifting import predict as predict_module
-from lifting.cleaning import LEGS, WHOLE, exchange_sides
-from lifting.cleaning_causal import CausalCleaner, clean_causally
+from lifting.cleaning import LEGS, WHOLE, Cleaned, exchange_sides
+from lifting.cleaning_causal import CausalCleaner, stack_frames
 from lifting.keypoints import Keypoints2D
 from lifting.models.lifter import LifterConfig
 from lifting.models.ring_buffers import FRAMES_AHEAD, CausalConvolution, LiftNetStream, TemporalStream
@@ -337,6 +337,14 @@ def test_samples_between_seen_and_unseen_frames():
 
 
 # ---- cleaning
+
+
+def clean_causally(keypoints: Keypoints2D) -> Cleaned:
+    """`lifting.cleaning.clean` with nothing but the past in each frame."""
+    cleaner = CausalCleaner(keypoints.skeleton)
+    return stack_frames([cleaner.push(xy, score, index / keypoints.fps)
+                         for index, (xy, score) in enumerate(zip(keypoints.xy, keypoints.score, strict=True))],
+                        keypoints)  # fmt: skip
 
 
 @pytest.mark.parametrize("fps", [25.0, 50.0])

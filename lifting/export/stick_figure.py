@@ -22,7 +22,7 @@ import numpy as np
 
 from lifting.meshes import SkinnedMesh
 from lifting.motion import Motion
-from lifting.rotations import matrix_to_rotvec, rotation_between
+from lifting.rotations import matrix_to_rotvec, rotation_between, unit_vectors
 from lifting.skeletons import get_skeleton
 
 Vector = tuple[float, float, float]
@@ -128,12 +128,12 @@ def _turn(joint: str, above: np.ndarray, points: Mapping[str, np.ndarray], place
 def _twisted(joint: str, swung: np.ndarray, points: Mapping[str, np.ndarray]) -> np.ndarray:
     """Rotations (T, 3, 3) turned on about the bone, so that the next joint bends about its hinge where it is bent."""
     middle, end, axis = HINGES[joint]
-    upper, lower = _unit(points[middle] - points[joint]), _unit(points[end] - points[middle])
+    upper, lower = unit_vectors(points[middle] - points[joint]), unit_vectors(points[end] - points[middle])
     seen = np.cross(upper, lower)
     sine = np.linalg.norm(seen, axis=-1, keepdims=True)
     share = sine**2 / (sine**2 + np.sin(HALF_BEND) ** 2)
     untwisted = swung @ np.array(axis)
-    hinge = share * _unit(seen) + (1 - share) * untwisted
+    hinge = share * unit_vectors(seen) + (1 - share) * untwisted
     bone = swung @ np.array(AIMS[joint][1])
     return rotation_between(untwisted, hinge - (hinge * bone).sum(-1, keepdims=True) * bone) @ swung
 
@@ -143,7 +143,7 @@ def _constant_offsets(points: Mapping[str, np.ndarray], pelvis: np.ndarray) -> d
     offsets = {"hip": np.zeros(3)}
     for joint, (end, direction) in AIMS.items():
         length = np.median(np.linalg.norm(points[end] - points[joint], axis=-1))
-        offsets[end] = length * _unit(np.array(direction))
+        offsets[end] = length * unit_vectors(np.array(direction))
     for joint in ("left_hip", "right_hip"):
         inside = pelvis.swapaxes(-1, -2) @ (points[joint] - points["hip"])[..., None]
         offsets[joint] = np.median(inside[..., 0], axis=0)
@@ -166,18 +166,15 @@ def _local(turned: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def _frames(across: np.ndarray, up: np.ndarray, first: bool) -> np.ndarray:
     """Rotations (T, 3, 3) whose x axis points along `across` and whose y axis along `up`, one of them exactly."""
-    x, y = _unit(across), _unit(up)
+    x, y = unit_vectors(across), unit_vectors(up)
     if first:
-        y = _unit(y - (x * y).sum(-1, keepdims=True) * x)
+        y = unit_vectors(y - (x * y).sum(-1, keepdims=True) * x)
     else:
-        x = _unit(x - (x * y).sum(-1, keepdims=True) * y)
+        x = unit_vectors(x - (x * y).sum(-1, keepdims=True) * y)
     frames = np.stack([x, y, np.cross(x, y)], axis=-1)
     frames[np.abs(np.linalg.det(frames) - 1) > 1e-3] = np.eye(3)  # a line without extent, or the two are parallel
     return frames
 
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
 
 
 def _octahedra(rest: np.ndarray, parents: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -185,8 +182,8 @@ def _octahedra(rest: np.ndarray, parents: Sequence[int]) -> tuple[np.ndarray, np
     bones = [(parent, joint) for joint, parent in enumerate(parents) if parent >= 0 and JOINTS[joint] not in PLACES]
     start, end = (rest[list(numbers)] for numbers in zip(*bones, strict=True))
     along = end - start
-    side = _unit(np.cross(along, np.where(np.abs(_unit(along)[:, 2:]) < 0.9, [0.0, 0, 1], [1.0, 0, 0])))
-    other = np.cross(_unit(along), side)
+    side = unit_vectors(np.cross(along, np.where(np.abs(unit_vectors(along)[:, 2:]) < 0.9, [0.0, 0, 1], [1.0, 0, 0])))
+    other = np.cross(unit_vectors(along), side)
     width = BONE_WIDTH / 2 * np.linalg.norm(along, axis=-1, keepdims=True)
     waist = start + BONE_WAIST * along
     ring = [waist + width * direction for direction in (side, other, -side, -other)]
