@@ -1,0 +1,54 @@
+"""Motion seen from the person: origin under the root of one frame, facing ahead, whatever way they face in the world.
+
+What happens next does not depend on where somebody stands or which way they face, so predictors work in this frame
+(heading normalisation). World axes: +z up, metres. Person's axes: +x to their left, +y ahead, +z up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lifting.anatomy import H36M
+
+_ACROSS = tuple((H36M.index(f"left_{joint}"), H36M.index(f"right_{joint}")) for joint in ("hip", "shoulder"))
+UP = np.array([0.0, 0.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Where a person stands and which way they face.
+
+    Attributes:
+        origin: (..., 3) metres, world: the root's place; its height is kept, so that of the floor is not lost.
+        rotation: (..., 3, 3) person's axes from world axes, a turn about the vertical.
+    """
+
+    origin: np.ndarray
+    rotation: np.ndarray
+
+    def to_person(self, points: np.ndarray) -> np.ndarray:
+        """World points (..., n, 3) metres seen from the person."""
+        return (points - self.origin[..., None, :]) @ np.swapaxes(self.rotation, -1, -2)
+
+    def to_world(self, points: np.ndarray) -> np.ndarray:
+        """The inverse of `to_person`."""
+        return points @ self.rotation + self.origin[..., None, :]
+
+
+def heading_of(joints: np.ndarray, root: np.ndarray) -> Heading:
+    """The heading of poses: horizontal, at right angles to the line through both hips and that through both shoulders.
+
+    joints: (..., 17, 3) metres relative to the root, H36M-17, world axes; root: (..., 3) metres. Somebody who lies on
+    their side, whose left is straight up, is taken to face along +y. The origin lies at the root's place on the floor
+    plane z = 0.
+    """
+    joints, root = np.asarray(joints, np.float64), np.asarray(root, np.float64)
+    left = sum(joints[..., one, :] - joints[..., other, :] for one, other in _ACROSS)[..., :2]
+    length = np.linalg.norm(left, axis=-1, keepdims=True)
+    left = np.where(length > 1e-6, left / np.maximum(length, 1e-6), np.array([1.0, 0.0]))
+    cosine, sine, zero = left[..., 0], left[..., 1], np.zeros(left.shape[:-1])
+    rows = [cosine, sine, zero, -sine, cosine, zero, zero, zero, zero + 1]
+    origin = root * np.array([1.0, 1.0, 0.0])
+    return Heading(origin, np.stack(rows, -1).reshape(*left.shape[:-1], 3, 3))
