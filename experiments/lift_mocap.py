@@ -2,8 +2,8 @@
 
     python -m experiments.lift_mocap [--mocap data/mocap/mocap17.h5] [--views 2]
 
-Every piece is seen by random static cameras like those of the hard set, with the noise of `experiments.protocol` but other
-seeds, lifted with the default weights, turned into world axes with the true camera and brought to 25
+Every piece is seen by random static cameras like those of the hard set, with the noise of `experiments.protocol`, but
+other seeds, lifted with the default weights, turned into world axes with the true camera and brought to 25
 frames/s. Val pieces are seen by cameras of the standard set. Writes ``runs/future/lifted.npz``.
 """
 

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lifting.models.strips.blocks import StripBlock
+
 JOINTS = 16  # beside the root
 OUTPUTS = 3 * JOINTS + 3
 FEATURES = OUTPUTS + JOINTS
@@ -136,9 +138,9 @@ class PoseConvolution(nn.Module):
         super().__init__()
         self.future = future
         self.stem = nn.Linear(FEATURES, width)
-        self.blocks = nn.ModuleList([CausalBlock(width, dropout) for _ in range(layers)])
+        self.blocks = nn.ModuleList([StripBlock(width, True, dropout) for _ in range(layers)])
         self.head = nn.Linear(width, OUTPUTS)
-        self.window = 1 + sum(block.reach for block in self.blocks)
+        self.window = 1 + 4 * layers  # frames that one output depends on
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -157,34 +159,6 @@ class PoseConvolution(nn.Module):
             following = torch.cat([last[:, :OUTPUTS] + place, last[:, OUTPUTS:]], -1)
             seen = torch.cat([seen, following[:, None]], 1)[:, -self.window :]
         return torch.stack(frames, 1)
-
-
-class CausalBlock(nn.Module):
-    """PHD's residual block: (norm, ReLU, causal convolution of width 3) twice, padded on the left by its first frame.
-
-    The norm is a layer norm over the channels of each frame. PHD's released code normalises groups over time as well,
-    which lets every frame see all later ones; here nothing looks across time but the convolutions. The second one
-    starts near zero, so that a fresh block passes its input on.
-    """
-
-    reach = 4  # frames before that an output depends on
-
-    def __init__(self, width: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(2)])
-        self.convolutions = nn.ModuleList([nn.Linear(3 * width, width) for _ in range(2)])
-        self.drop = nn.Dropout(dropout)
-        with torch.no_grad():
-            self.convolutions[1].weight *= 1e-3
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, T, C)."""
-        h = x
-        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
-            h = functional.relu(norm(h))
-            padded = torch.cat([h[:, :1], h[:, :1], h], 1)
-            h = convolution(torch.cat([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], -1))
-        return x + self.drop(h)
 
 
 def build_future(config: FutureConfig) -> nn.Module:

@@ -1,0 +1,47 @@
+"""The residual block of movie strips, in a form that never normalises across time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class StripBlock(nn.Module):
+    """(Layer norm over channels, ReLU, convolution of width 3) twice, added to the input.
+
+    causal: a convolution sees a frame and the two before it, the sequence being continued to the left by its first
+    frame (PHD's edge padding); else one on either side, with zeros beyond the ends (HMMR). The released code of both
+    normalises groups of channels over time as well, so that every frame depends on all later ones; a layer norm per
+    frame does not. The second convolution starts near zero: a fresh block passes its input on.
+    """
+
+    def __init__(self, width: int, causal: bool, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(2)])
+        self.convolutions = nn.ModuleList([nn.Linear(3 * width, width) for _ in range(2)])
+        self.drop, self.causal = nn.Dropout(dropout), causal
+        with torch.no_grad():
+            self.convolutions[1].weight *= 1e-3
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, T, C)."""
+        h = x
+        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
+            h = functional.relu(norm(h))
+            if self.causal:
+                padded = torch.cat([h[:, :1], h[:, :1], h], 1)
+            else:
+                padded = functional.pad(h, (0, 0, 1, 1))
+            h = convolution(torch.cat([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], -1))
+        return x + self.drop(h)
+
+    def step(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The block's output (N, C) for the next frame, and what it must remember: (N, 2, 2, C)."""
+        h, kept = x, []
+        for number, (norm, convolution) in enumerate(zip(self.norms, self.convolutions, strict=True)):
+            h = functional.relu(norm(h))
+            before = torch.stack([h, h], 1) if state is None else state[:, number]
+            kept.append(torch.stack([before[:, 1], h], 1))
+            h = convolution(torch.cat([before[:, 0], before[:, 1], h], -1))
+        return x + self.drop(h), torch.stack(kept, 1)

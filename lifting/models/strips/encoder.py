@@ -1,0 +1,59 @@
+"""Movie strips: every frame's features together with those of the frames around it, as one vector per frame.
+
+PHD (Zhang et al., "Predicting 3D human dynamics from video", ICCV 2019) and HMMR (Kanazawa et al., "Learning 3D human
+dynamics from video", CVPR 2019) use three residual blocks of two convolutions each, a receptive field of 13 frames:
+PHD only those up to the present, HMMR six on either side.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lifting.models.strips.blocks import StripBlock
+
+RECEPTIVE_FIELD = 13
+
+
+class StripEncoder(nn.Module):
+    """Three residual blocks over time, from features or from movie strips.
+
+    causal: looks at the frame and the twelve before it, else at six before and six after.
+    """
+
+    def __init__(self, features: int, width: int, causal: bool, blocks: int = 3, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.stem = nn.Linear(features, width) if features != width else nn.Identity()
+        self.blocks = nn.ModuleList([StripBlock(width, causal, dropout) for _ in range(blocks)])
+        self.causal = causal
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (N, T, F) to movie strips (N, T, C)."""
+        x = self.stem(features)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def step(self, frame: Tensor, state: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+        """The strip (N, C) of the next frame (N, F) of a causal encoder, and the state to pass with the one after it.
+
+        The same numbers as `forward` on all frames so far. Without a state the frame is the first one.
+        """
+        x, states = self.stem(frame), []
+        for number, block in enumerate(self.blocks):
+            x, kept = block.step(x, None if state is None else state[number])
+            states.append(kept)
+        return x, states
+
+    def extend(self, strips: Tensor, frames: int) -> Tensor:
+        """Own predictions (N, frames, C) that go on after strips (N, T, C), each made from those before it.
+
+        The encoder of PHD's autoregressive predictor reads strips and says the next one: the last of its outputs.
+        """
+        state, following, future = None, None, []
+        for strip in strips.unbind(1):
+            following, state = self.step(strip, state)
+        for _ in range(frames):
+            future.append(following)
+            following, state = self.step(following, state)
+        return torch.stack(future, 1)
