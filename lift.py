@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lifting.cameras import Camera
     from lifting.export import load
     from lifting.exporting import export
+    from lifting.future import future
     from lifting.keypoints import Detection, Keypoints2D
     from lifting.motion import BodyMotion, Motion, Person, Take
     from lifting.outputs import save
@@ -35,6 +36,7 @@ __all__ = [
     "__version__",
     "export",
     "fit_body",
+    "future",
     "get_skeleton",
     "load",
     "load_body",
@@ -57,6 +59,7 @@ _HOMES = {
     "__version__": "lifting",
     "export": "lifting.exporting",
     "fit_body": "lifting.body.fit",
+    "future": "lifting.future",
     "get_skeleton": "lifting.skeletons",
     "load": "lifting.export",
     "load_body": "lifting.body",

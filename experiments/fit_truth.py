@@ -77,9 +77,18 @@ def read_windows(
                 yield f"{name}@{start}", group["rotvec"][window] * scale, np.asarray(group["trans"][window], np.float64)
 
 
-def place(name: str, body: BodyModel, rotvec: np.ndarray, path: np.ndarray, layout: str = DETECTOR_LAYOUT) -> Truth:
-    """Dresses a window of mocap in a random adult and puts it before a camera; `layout`: of the 2D points."""
-    rng = np.random.default_rng([SEED, zlib.crc32(name.encode())])
+@dataclass(frozen=True)
+class Dressed:
+    """A piece of mocap worn by a body, Y up, metres: rotations (T, K, 3, 3), trajectory (T, 3), shape (S,), floor."""
+
+    rotations: np.ndarray
+    trajectory: np.ndarray
+    shape: np.ndarray
+    floor: float
+
+
+def dress(body: BodyModel, rotvec: np.ndarray, path: np.ndarray, rng: np.random.Generator) -> Dressed:
+    """Dresses a piece of mocap, rotation vectors (T, 24, 3) and hips (T, 3), Y up, in a random adult."""
     shape = np.clip(rng.normal(0, 1, body.num_shape), -SHAPE_LIMIT, SHAPE_LIMIT) * body.shape_sigma
     rotations = rotvec_to_matrix(body_rotations_from_mocap(body, rotvec))
     joints = body.kinematics(rotations, np.zeros((len(path), 3)), shape).joints
@@ -89,6 +98,14 @@ def place(name: str, body: BodyModel, rotvec: np.ndarray, path: np.ndarray, layo
     soles = body.points("coco17_feet", rotations, -hips, shape)[:, 17:]
     trajectory = path * np.median(-soles[..., 1].min(1) / path[:, 1]) - hips
     floor = np.percentile((soles + (trajectory + hips)[:, None])[..., 1].min(1), 5)
+    return Dressed(rotations, trajectory, shape, float(floor))
+
+
+def place(name: str, body: BodyModel, rotvec: np.ndarray, path: np.ndarray, layout: str = DETECTOR_LAYOUT) -> Truth:
+    """Dresses a window of mocap in a random adult and puts it before a camera; `layout`: of the 2D points."""
+    rng = np.random.default_rng([SEED, zlib.crc32(name.encode())])
+    worn = dress(body, rotvec, path, rng)
+    rotations, trajectory, shape, floor = worn.rotations, worn.trajectory, worn.shape, worn.floor
     yaw, pitch = np.radians([rng.uniform(0, 360), rng.uniform(-5, 25)])
     turn = camera_rotation(yaw, pitch, 0.0) @ np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # from Y up through Z up
     centre = turn @ ((trajectory.min(0) + trajectory.max(0)) / 2)

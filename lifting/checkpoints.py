@@ -10,6 +10,7 @@ from pathlib import Path
 from lifting.files import atomic_path
 
 KEY = "lift"
+SCALE_OF_ROWS = "/scale"
 FORMAT = 1
 
 
@@ -46,14 +47,16 @@ class Header:
 _TYPE_NAMES = {dict: "a dictionary", str: "text", (int, float): "a number"}
 
 
-def save_weights(path: str | Path, tensors: dict, header: Header, *, half: bool = True) -> None:
+def save_weights(path: str | Path, tensors: dict, header: Header, *, half: bool = True, int8: bool = False) -> None:
     """Writes tensors (floating ones as float16 unless ``half`` is false) and header beside ``path``, then renames.
 
+    int8: matrices as whole numbers from -127 to 127 and one scale per row, at half of float16's size.
     Raises ValueError for a tensor with values that are not finite once written, OSError for an unwritable place.
     """
     import torch
     from safetensors.torch import save_file
 
+    tensors = _rows_as_int8(tensors) if int8 else tensors
     kept = {k: v.to(torch.float16) if half and v.is_floating_point() else v for k, v in tensors.items()}
     kept = {k: v.detach().cpu().contiguous() for k, v in kept.items()}
     if broken := [k for k, v in kept.items() if v.is_floating_point() and not v.isfinite().all()]:
@@ -83,7 +86,25 @@ def load_weights(path: str | Path) -> tuple[dict, Header]:
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is no readable safetensors file ({error}); pass weights written by lift") from error
     header = _read_header(path, metadata)
-    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, header
+    tensors = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+    return _rows_from_int8(tensors), header
+
+
+def _rows_as_int8(tensors: dict) -> dict:
+    """Every floating matrix as int8 and, under its name with `SCALE_OF_ROWS`, the scale (rows, 1)."""
+    kept = {}
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or tensor.dim() != 2:
+            kept[name] = tensor
+            continue
+        scale = (tensor.abs().amax(1, keepdim=True) / 127).clamp_min(6e-8).half()  # float16's least
+        kept |= {name: (tensor / scale.float()).round().clamp(-127, 127).char(), name + SCALE_OF_ROWS: scale}
+    return kept
+
+
+def _rows_from_int8(tensors: dict) -> dict:
+    scales = {k.removesuffix(SCALE_OF_ROWS): tensors.pop(k) for k in list(tensors) if k.endswith(SCALE_OF_ROWS)}
+    return {k: v * scales[k] if k in scales else v for k, v in tensors.items()}
 
 
 def _read_header(path: Path, metadata: dict) -> Header:

@@ -35,11 +35,14 @@ class LockingConfig:
     memory: float = 0.5  # seconds for which such errors last
 
 
-def hold_bone_lengths(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Joints (T, J, 3) relative to the root with every bone at its median length, both sides alike, directions kept."""
+def hold_bone_lengths(joints: np.ndarray, skeleton: Skeleton, lengths: np.ndarray | None = None) -> np.ndarray:
+    """Joints (T, J, 3) relative to the root with every bone at one length, directions kept.
+
+    lengths: (J,) metres of the bone that ends in each joint; default: their `median_lengths`.
+    """
     held = np.zeros_like(joints)
     held[:, skeleton.parents.index(-1)] = joints[:, skeleton.parents.index(-1)]
-    lengths = median_lengths(joints, skeleton)
+    lengths = median_lengths(joints, skeleton) if lengths is None else lengths
     for parent, child in _from_the_root(skeleton):
         bone = joints[:, child] - joints[:, parent]
         size = np.linalg.norm(bone, axis=-1, keepdims=True)

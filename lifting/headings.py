@@ -48,7 +48,16 @@ def heading_of(joints: np.ndarray, root: np.ndarray) -> Heading:
     left = sum(joints[..., one, :] - joints[..., other, :] for one, other in _ACROSS)[..., :2]
     length = np.linalg.norm(left, axis=-1, keepdims=True)
     left = np.where(length > 1e-6, left / np.maximum(length, 1e-6), np.array([1.0, 0.0]))
-    cosine, sine, zero = left[..., 0], left[..., 1], np.zeros(left.shape[:-1])
+    return Heading(root * np.array([1.0, 1.0, 0.0]), turned_by(np.arctan2(left[..., 1], left[..., 0])))
+
+
+def turn_of(heading: Heading) -> np.ndarray:
+    """The angle (...) in radians that a heading is turned to the left from facing along +y."""
+    return np.arctan2(heading.rotation[..., 0, 1], heading.rotation[..., 0, 0])
+
+
+def turned_by(angle: np.ndarray) -> np.ndarray:
+    """Rotations (..., 3, 3) of headings, person's axes from world axes, of angles (...) as of `turn_of`."""
+    cosine, sine, zero = np.cos(angle), np.sin(angle), np.zeros_like(angle)
     rows = [cosine, sine, zero, -sine, cosine, zero, zero, zero, zero + 1]
-    origin = root * np.array([1.0, 1.0, 0.0])
-    return Heading(origin, np.stack(rows, -1).reshape(*left.shape[:-1], 3, 3))
+    return np.stack(rows, -1).reshape(*np.shape(angle), 3, 3)

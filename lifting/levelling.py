@@ -64,6 +64,10 @@ def _first_root(take: Take) -> np.ndarray | None:
 def _moved_person(person: Person, rotation: np.ndarray, translation: np.ndarray) -> Person:
     motion = None if person.motion is None else _moved_motion(person.motion, rotation, translation)
     body = None if person.body is None else _moved_body(person.body, rotation, translation)
+    if person.future is not None and person.future.frame == "camera":
+        future = _moved_motion(person.future, rotation, translation)
+        later = None if person.future_body is None else _moved_body(person.future_body, rotation, translation)
+        person = dataclasses.replace(person, future=future, future_body=later)
     return dataclasses.replace(person, motion=motion, body=body)
 
 

@@ -181,9 +181,12 @@ class Person:
             beside the raw `motion`; or None.
         contacts: (T, 4) float32, the probability that each point of `CONTACT_POINTS` stands on something, NaN where the
             person is absent; or None. From `lifting.world`, heel and toe of a foot have the same one.
+        future: the predicted motion of the frames that follow the T frames (see `lifting.future`), in the frame of what
+            it continues: `world` where there is one, else `motion`; or None.
+        future_body: the body's motion in the frames and the frame of `future`; or None.
 
     Raises ValueError when the parts differ in length or fps, motion and body in frame, when `world` is in another frame
-    or layout, and for contacts outside 0 to 1.
+    or layout, when the parts of the future do not fit together, and for contacts outside 0 to 1.
     """
 
     id: int
@@ -192,6 +195,8 @@ class Person:
     body: BodyMotion | None = None
     world: Motion | None = None
     contacts: np.ndarray | None = None
+    future: Motion | None = None
+    future_body: BodyMotion | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts belong together."""
@@ -204,6 +209,17 @@ class Person:
             raise ValueError(f"person {self.id} has a motion in the frame {self.motion.frame!r} but a body in "
                              f"{self.body.frame!r}; both must be in one frame.")
         self._check_world()
+        self._check_future()
+
+    def _check_future(self) -> None:
+        parts = [part for part in (self.future, self.future_body) if part is not None]
+        if any(part.fps != self.keypoints.fps for part in parts):
+            raise ValueError(f"person {self.id} has keypoints at {self.keypoints.fps:g} fps but a future at "
+                             f"{parts[0].fps:g}; resample one of them.")
+        if len({(len(part), part.frame) for part in parts}) > 1:
+            raise ValueError(f"person {self.id} has a future of {len(parts[0])} frames in the frame "
+                             f"{parts[0].frame!r} but a future body of {len(parts[1])} in {parts[1].frame!r}; both "
+                             "must be of the same frames.")
 
     def _check_world(self) -> None:
         if self.world is not None and self.world.frame != "world":
@@ -288,6 +304,8 @@ class Take:
         _check_shared((motion.skeleton.name for motion in motions), "motion skeleton")
         bodies = [person.body for person in self.people if person.body is not None]
         _check_shared((part.frame for part in [*motions, *bodies]), "frame")
+        futures = [person.future for person in self.people if person.future is not None]
+        _check_shared((f"{len(future)} frames of {future.frame!r}" for future in futures), "length and frame of futures")
 
     def __len__(self) -> int:
         """T."""

@@ -283,7 +283,7 @@ def fitting_camera(keypoints: Keypoints2D, camera: Camera | None) -> Camera:
     if camera is None:
         focal, sentence = estimate_focal(keypoints.image_size)
         camera = Camera.from_focal(focal, keypoints.image_size)
-        _announce(sentence)
+        announce(sentence)
     if tuple(camera.image_size) != keypoints.image_size:
         camera = camera.resized(keypoints.image_size)
     return camera
@@ -371,7 +371,7 @@ def keypoints_from_array(
     layout = _layout(array, skeleton)
     if fps is None:
         fps = DEFAULT_FPS
-        _announce(f"no frame rate given, {fps:g} frames per second assumed; pass fps=")
+        announce(f"no frame rate given, {fps:g} frames per second assumed; pass fps=")
     if image_size is None:
         image_size = tuple(camera.image_size) if camera is not None else _assume_size(array)
     array = array[:, : layout.num_joints]  # 133 and 136 columns hold hands and faces too
@@ -401,7 +401,7 @@ def _layout(array: np.ndarray, skeleton: str | Skeleton | None) -> Skeleton:
 def _warn_of_order(array: np.ndarray, layout: Skeleton) -> None:
     guess = guess_order(array[..., :2], array[..., 2] if array.shape[-1] == 3 else None)
     if guess.skeleton is not None and guess.skeleton != layout.name:
-        _announce(f"the columns are read as {layout.name}, but {guess.skeleton}'s order fits better; pass skeleton=")
+        announce(f"the columns are read as {layout.name}, but {guess.skeleton}'s order fits better; pass skeleton=")
 
 
 def _check_pixels(xy: np.ndarray, image_size: tuple[int, int]) -> None:
@@ -417,11 +417,11 @@ def _assume_size(array: np.ndarray) -> tuple[int, int]:
         raise ValueError("got keypoints without a single finite point; pass at least one visible joint")
     _check_pixels(xy, (np.inf, np.inf))
     size = tuple(int(np.ceil(max(v, 1))) for v in xy.max(0) + np.maximum(xy.min(0), 0))
-    _announce(f"no image size given, {size[0]}x{size[1]} assumed from the spread of the points; pass image_size=")
+    announce(f"no image size given, {size[0]}x{size[1]} assumed from the spread of the points; pass image_size=")
     return size
 
 
-def _announce(sentence: str) -> None:
+def announce(sentence: str) -> None:
     """Warns at the line outside the library that called it."""
     level, frame = 1, sys._getframe()
     while frame is not None and frame.f_globals.get("__name__", "").startswith("lifting."):
@@ -429,4 +429,4 @@ def _announce(sentence: str) -> None:
     warnings.warn(sentence, AssumptionWarning, stacklevel=level)
 
 
-__all__ = ["AssumptionWarning", "Lifted", "Lifter", "default_lifter", "predict"]
+__all__ = ["AssumptionWarning", "Lifted", "Lifter", "announce", "default_lifter", "predict"]

@@ -168,16 +168,16 @@ def _moved_body(body: BodyMotion, placement: Placement) -> BodyMotion:
 
 def _is_placeable(person: Person) -> bool:
     motion = person.motion
-    return motion is not None and is_witness(motion) and bool(_present_frames(motion).any())
+    return motion is not None and is_witness(motion) and bool(present_frames(motion).any())
 
 
-def _present_frames(motion: Motion) -> np.ndarray:
+def present_frames(motion: Motion) -> np.ndarray:
     """(T,) bool, whether joints and path of a person are known."""
     return np.isfinite(motion.joints).all((1, 2)) & np.isfinite(motion.trajectory).all(1)
 
 
 def _span(motion: Motion) -> slice:
-    first, last = np.flatnonzero(_present_frames(motion))[[0, -1]]
+    first, last = np.flatnonzero(present_frames(motion))[[0, -1]]
     return slice(int(first), int(last) + 1)
 
 
@@ -191,7 +191,7 @@ def _place(take: Take, people: Sequence[Person], camera_height: float | None) ->
     if has_pose(take.camera):
         stated = take.metadata.get("height_m") is not None
         return _place_by_calibration(take.camera, people, len(take), stated)
-    main, motions = people[0], [_present_part(person.motion) for person in people]
+    main, motions = people[0], [present_part(person.motion) for person in people]
     ground = estimate_gravity(motions)
     offsets = [ground.offset, *(_floor_of(motion, ground.up) for motion in motions[1:])]
     wanted, assumptions = ground.offset, []
@@ -291,10 +291,10 @@ def _floor_of(motion: Motion, up: np.ndarray) -> float:
     return floor_offset(feet, contact_probabilities(feet, motion.fps, up=up), up)
 
 
-def _present_part(motion: Motion) -> Motion:
-    """The motion within a person's span, gaps bridged by straight lines."""
+def present_part(motion: Motion) -> Motion:
+    """The motion (with a trajectory) within a person's span, gaps bridged by straight lines."""
     span = _span(motion)
-    part, known = motion.slice(span.start, span.stop), _present_frames(motion)[span]
+    part, known = motion.slice(span.start, span.stop), present_frames(motion)[span]
     if known.all():
         return part
     return part.replace(**{name: _bridged(getattr(part, name), known) for name in ("joints", "trajectory", "sigma")
@@ -328,7 +328,7 @@ def _with_world(person: Person, camera: Camera, placement: Placement, smoothing:
     if not _is_placeable(person):
         return person
     span = _span(person.motion)
-    motion = _present_part(person.motion)
+    motion = present_part(person.motion)
     standing = _standing(motion, person.keypoints.slice(span.start, span.stop), camera, placement, span)
     world = _world_motion(motion, standing, placement, span, smoothing)
     contacts = np.repeat(standing, 2, axis=1)

@@ -21,6 +21,7 @@ FPS = 25.0
 SIGMA_UNIT = 0.1  # metres
 SIGMA_OF_TRUTH = 0.01  # metres: what is said of a motion that was not lifted
 _FLIP = np.array(H36M.flip)
+_FIELDS = ("joints", "root", "seen_joints", "seen_root", "seen_sigma")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +72,9 @@ def encode_context(joints: np.ndarray, root: np.ndarray, sigma: np.ndarray) -> t
 
 def seen_from(joints: np.ndarray, root: np.ndarray, origin: np.ndarray, heading: Heading) -> np.ndarray:
     """Poses (N, T, 17, 3) and roots (N, T, 3) as (N, T, OUTPUTS) in a heading, the root relative to origin (N, 3)."""
-    turn = heading.rotation
-    turned = np.einsum("nij,ntkj->ntki", turn, joints[:, :, 1:])
-    way = np.einsum("nij,ntj->nti", turn, root - origin[:, None])
-    return np.concatenate([turned.reshape(*turned.shape[:2], 3 * JOINTS), way], -1)
+    points = np.concatenate([joints[:, :, 1:], (root - origin[:, None])[:, :, None]], 2)
+    turned = points.reshape(len(points), -1, 3) @ np.swapaxes(heading.rotation, 1, 2).astype(points.dtype)
+    return turned.reshape(*root.shape[:2], OUTPUTS)
 
 
 def decode_future(values: np.ndarray, features: np.ndarray, origin: np.ndarray, heading: Heading,
@@ -91,45 +91,87 @@ def decode_future(values: np.ndarray, features: np.ndarray, origin: np.ndarray, 
 
 
 @dataclass(frozen=True)
+class Variation:
+    """How drawn pairs differ from the motion they come from.
+
+    mirrored and reversed: share of pairs. speed and size: largest change, as a share either way. exact: share of pairs
+    whose past is the truth instead of what a lifter saw.
+    """
+
+    mirrored: float = 0.5
+    reversed: float = 0.1
+    speed: float = 0.25
+    size: float = 0.1
+    exact: float = 0.15
+
+
+AS_IT_IS = Variation(0.0, 0.0, 0.0, 0.0, 0.0)
+
+
 class FutureWindows:
-    """Random pairs from pieces, a pure function of the batch size and the generator; mirrored half of the time.
+    """Random pairs from pieces, varied; a pure function of the batch size and the generator.
 
     Raises ValueError when no piece is long enough for one pair.
     """
 
-    pieces: Sequence[FuturePiece]
-    context: int = 25
-    future: int = 25
-
-    def __post_init__(self) -> None:
-        if not any(len(piece) >= self.context + self.future for piece in self.pieces):
-            raise ValueError(f"got no piece of at least {self.context + self.future} frames; give longer motion.")
+    def __init__(self, pieces: Sequence[FuturePiece], context: int = 25, future: int = 25,
+                 variation: Variation = Variation()) -> None:  # noqa: B008 frozen
+        self.context, self.future, self.variation = context, future, variation
+        long = [piece for piece in pieces if len(piece) >= context + future]
+        if not long:
+            raise ValueError(f"got no piece of at least {context + future} frames; give longer motion.")
+        self._lengths = np.array([len(piece) for piece in long])
+        self._starts = np.cumsum(self._lengths) - self._lengths
+        self._arrays = [np.concatenate([getattr(piece, field) for piece in long]) for field in _FIELDS]
 
     def __call__(self, batch: int, rng: np.random.Generator) -> FutureBatch:
         """Draws a batch of pairs."""
-        length = self.context + self.future
-        places = np.array([max(len(piece) - length + 1, 0) for piece in self.pieces], np.float64)
-        pairs = []
-        for k in rng.choice(len(places), size=batch, p=places / places.sum()):
-            start = rng.integers(int(places[k]))
-            pairs.append(_cut(self.pieces[k], start, length))
-        joints, root, seen_joints, seen_root, sigma = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
-        _mirror(rng.random(batch) < 0.5, joints, root, seen_joints, seen_root, sigma)
-        return self.encode(joints, root, seen_joints, seen_root, sigma)
+        how = self.variation
+        joints, root, seen_joints, seen_root, sigma = self._read(self._draw_times(batch, rng))
+        exact = rng.random(batch) < how.exact
+        seen_joints[exact], seen_root[exact], sigma[exact] = joints[exact], root[exact], SIGMA_OF_TRUTH
+        size = np.exp(np.log1p(how.size) * rng.uniform(-1, 1, batch)).astype(np.float32)
+        for array in (joints, root, seen_joints, seen_root, sigma):
+            array *= size.reshape(-1, *[1] * (array.ndim - 1))
+        _mirror(rng.random(batch) < how.mirrored, joints, root, seen_joints, seen_root, sigma)
+        return encode_windows(joints, root, seen_joints, seen_root, sigma, self.context)
 
-    def encode(self, joints, root, seen_joints, seen_root, sigma) -> FutureBatch:  # noqa: ANN001
-        """A batch of whole windows (N, Tc + Tf, ...) of truth and of what was seen."""
-        past = slice(self.context)
-        features, heading = encode_context(seen_joints[:, past], seen_root[:, past], sigma[:, past])
-        after = slice(self.context, None)
-        # The way of the root is that of the truth: where the lift was last is not what the future is relative to.
-        target = seen_from(joints[:, after], root[:, after], root[:, self.context - 1], heading)
-        return FutureBatch(features, (target - features[:, -1:, :OUTPUTS]).astype(np.float32))
+    def _draw_times(self, batch: int, rng: np.random.Generator) -> np.ndarray:
+        """Places of frames (N, Tc + Tf) in the arrays, whole numbers where the speed is not changed."""
+        how, steps = self.variation, self.context + self.future - 1
+        places = self._lengths - steps
+        piece = rng.choice(len(places), size=batch, p=places / places.sum())
+        rate = np.where(rng.random(batch) < 0.5, 1.0, np.exp(np.log1p(how.speed) * rng.uniform(-1, 1, batch)))
+        rate = np.minimum(rate, (self._lengths[piece] - 1) / steps)
+        start = rng.random(batch) * (self._lengths[piece] - rate * steps)
+        start = np.minimum(np.floor(start), self._lengths[piece] - 1 - rate * steps)
+        times = self._starts[piece, None] + start[:, None] + rate[:, None] * np.arange(steps + 1)
+        backwards = rng.random(batch) < how.reversed
+        return np.where(backwards[:, None], times[:, ::-1], times)
+
+    def _read(self, times: np.ndarray) -> list[np.ndarray]:
+        """The arrays at places (N, T), between frames by linear interpolation."""
+        before = np.floor(times + 1e-9).astype(np.int64)
+        share = np.maximum(times - before, 0).astype(np.float32)
+        after, read = np.minimum(before + 1, self._lengths.sum() - 1), []
+        for array in self._arrays:
+            one, other = array[before], array[after]
+            other -= one
+            other *= share.reshape(*share.shape, *[1] * (array.ndim - 1))
+            read.append(one + other)
+        return read
 
 
-def _cut(piece: FuturePiece, start: int, length: int) -> tuple[np.ndarray, ...]:
-    arrays = (piece.joints, piece.root, piece.seen_joints, piece.seen_root, piece.seen_sigma)
-    return tuple(array[start : start + length] for array in arrays)
+def encode_windows(joints: np.ndarray, root: np.ndarray, seen_joints: np.ndarray, seen_root: np.ndarray,
+                   sigma: np.ndarray, context: int) -> FutureBatch:  # fmt: skip
+    """A batch from whole windows (N, Tc + Tf, ...) of truth and of what was seen, the first `context` frames the past.
+
+    The way of the root is that of the truth: where the lift was last is not what the future is relative to.
+    """
+    past, after = slice(context), slice(context, None)
+    features, heading = encode_context(seen_joints[:, past], seen_root[:, past], sigma[:, past])
+    target = seen_from(joints[:, after], root[:, after], root[:, context - 1], heading)
+    return FutureBatch(features, (target - features[:, -1:, :OUTPUTS]).astype(np.float32))
 
 
 def _mirror(where: np.ndarray, joints, root, seen_joints, seen_root, sigma) -> None:  # noqa: ANN001

@@ -5,7 +5,7 @@ root's own place ``root_x_m, root_y_m, root_z_m`` (the sum is absolute); ``x_px,
 keypoint of that name. Joints of the motion come first, then those that only the detector has; a field without a value
 is empty. A take that was placed in the world also has ``world_x_m`` ... ``world_root_z_m``, the same in world axes, and
 one column ``NAME_contact`` for each contact point, the same for all joints of a frame. Lines that begin
-with ``#`` explain the table; one is the metadata as JSON. Fitted bodies are not in it: the
+with ``#`` explain the table; one is the metadata as JSON. Fitted bodies and predicted futures are not in it: the
 other formats of lifting.export.result hold them.
 """
 
@@ -41,8 +41,8 @@ METADATA = "# metadata: "
 
 
 def write_csv(take: Take, path: str | PathLike) -> None:
-    """Write a take without its people's bodies; OSError for an unwritable place."""
-    arrays, metadata = pack(take, bodies=False)
+    """Write a take without its people's bodies and futures; OSError for an unwritable place."""
+    arrays, metadata = pack(take, tabular=True)
     names = _joint_names(metadata)
     with atomic_write(path, "w") as file:
         file.write("# 3D motion lifted from 2D keypoints: one row per person, frame and joint; no value: empty field\n")

@@ -22,6 +22,11 @@ DIMENSIONS = {
     "body_shape": "person,coefficient", "body_joint_sigma": "person,frame,body joint",
     "body_rotation_sigma": "person,frame,body joint", "world_joints": "person,frame,joint,xyz",
     "world_trajectory": "person,frame,xyz", "world_sigma": "person,frame,joint", "contacts": "person,frame,point",
+    "future_joints": "person,future frame,joint,xyz", "future_trajectory": "person,future frame,xyz",
+    "future_sigma": "person,future frame,joint", "future_body_rotations": "person,future frame,body joint,xyz",
+    "future_body_trajectory": "person,future frame,xyz", "future_body_shape": "person,coefficient",
+    "future_body_joint_sigma": "person,future frame,body joint",
+    "future_body_rotation_sigma": "person,future frame,body joint",
 }  # fmt: skip
 
 
@@ -47,7 +52,7 @@ def _describe(name: str, metadata: dict[str, Any]) -> dict[str, Any]:
     """Attributes of one dataset: its unit, and the names of its joints."""
     attributes: dict[str, Any] = {"unit": metadata["units"][name]} if name in metadata["units"] else {}
     owner = {"joints": "skeleton", "sigma": "skeleton", "keypoints": "keypoint_skeleton", "scores": "keypoint_skeleton"}
-    skeleton = metadata.get(owner.get(name.removeprefix("world_"), ""))
+    skeleton = metadata.get(owner.get(name.removeprefix("world_").removeprefix("future_"), ""))
     if name == "contacts":
         attributes["point_names"] = metadata["contact_points"]
     if skeleton:

@@ -15,6 +15,10 @@ Where the take was placed in the world: ``world_joints`` (P, T, J, 3), ``world_t
 ``world_sigma`` (P, T, J), metres in world axes, and ``contacts`` (P, T, 4), probabilities that heels and toes stand, in
 the order of the metadata's ``contact_points``. How the world lies to the camera is in the metadata's ``run.world``.
 
+Where the future was predicted, of Tf frames after the last: ``future_joints`` (P, Tf, J, 3), ``future_trajectory`` (P,
+Tf, 3) and ``future_sigma`` (P, Tf, J), metres, and with bodies ``future_body_rotations`` (P, Tf, K, 3) and so on, as
+above, in the axes of the metadata's ``future_frame``. By what it was predicted is in ``run.future``.
+
 The format's version is the lowest that says all: 1, and 2 for a take with fitted bodies, so that a library too old to
 know bodies says so instead of dropping them. Arrays that are not known are not read: a library that does not know the
 world reads the raw motion beside it.
@@ -39,6 +43,9 @@ UNITS = {
     "times": "s", "keypoints": "px", "scores": "1", "joints": "m", "trajectory": "m", "sigma": "m",
     "body_rotations": "rad", "body_trajectory": "m", "body_shape": "1", "body_joint_sigma": "m",
     "body_rotation_sigma": "rad", "world_joints": "m", "world_trajectory": "m", "world_sigma": "m", "contacts": "1",
+    "future_joints": "m", "future_trajectory": "m", "future_sigma": "m", "future_body_rotations": "rad",
+    "future_body_trajectory": "m", "future_body_shape": "1", "future_body_joint_sigma": "m",
+    "future_body_rotation_sigma": "rad",
 }  # fmt: skip
 MOTION_PARTS = ("joints", "trajectory", "sigma")
 BODY_SIGMAS = ("joint_sigma", "rotation_sigma")
@@ -49,10 +56,11 @@ AXES = {
 IMAGE_AXES = "origin top left, +x right, +y down"
 
 
-def pack(take: Take, bodies: bool = True) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and the metadata of a take, on request without its people's bodies."""
-    if not bodies:
-        take = take.replace(people=[dataclasses.replace(person, body=None) for person in take.people])
+def pack(take: Take, tabular: bool = False) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and the metadata of a take; a `tabular` one has no bodies and no futures, only rows of its frames."""
+    if tabular:
+        nothing = {"body": None, "future": None, "future_body": None}
+        take = take.replace(people=[dataclasses.replace(person, **nothing) for person in take.people])
     motions = [person.motion for person in take.people]
     lifted = next((motion for motion in motions if motion is not None), None)
     points = [person.keypoints for person in take.people]
@@ -67,8 +75,19 @@ def pack(take: Take, bodies: bool = True) -> tuple[dict[str, np.ndarray], dict[s
     if lifted is not None:
         arrays |= _pack_motions(motions, lifted, "")
     arrays |= _pack_world(take.people, frames)
-    arrays |= _pack_bodies([person.body for person in take.people], frames)
+    arrays |= _pack_bodies([person.body for person in take.people], frames, "body_")
+    arrays |= _pack_futures(take.people)
     return arrays, _describe(take, lifted, arrays)
+
+
+def _pack_futures(people: Sequence[Person]) -> dict[str, np.ndarray]:
+    """Predicted motions and bodies; nothing where nobody has them."""
+    futures = [person.future for person in people]
+    known = next((future for future in futures if future is not None), None)
+    if known is None:
+        return {}
+    bodies = [person.future_body for person in people]
+    return {**_pack_motions(futures, known, "future_"), **_pack_bodies(bodies, len(known), "future_body_")}
 
 
 def _pack_motions(motions: Sequence[Motion | None], known: Motion, prefix: str) -> dict[str, np.ndarray]:
@@ -89,7 +108,7 @@ def _pack_world(people: Sequence[Person], frames: int) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _pack_bodies(bodies: Sequence[BodyMotion | None], frames: int) -> dict[str, np.ndarray]:
+def _pack_bodies(bodies: Sequence[BodyMotion | None], frames: int, prefix: str) -> dict[str, np.ndarray]:
     """The arrays of the fitted bodies; none when nobody has one."""
     fitted = [body for body in bodies if body is not None]
     if not fitted:
@@ -98,7 +117,7 @@ def _pack_bodies(bodies: Sequence[BodyMotion | None], frames: int) -> dict[str, 
     shapes = {"rotations": (frames, joints, 3), "trajectory": (frames, 3), "shape": (shape,)}
     shapes |= {name: (frames, joints) for name in BODY_SIGMAS
                if any(getattr(body, name) is not None for body in fitted)}
-    return {f"body_{name}": _stack([getattr(body, name, None) for body in bodies], shape)
+    return {prefix + name: _stack([getattr(body, name, None) for body in bodies], shape)
             for name, shape in shapes.items()}
 
 
@@ -113,6 +132,7 @@ def _stack(parts: list, shape: tuple[int, ...]) -> np.ndarray:
 
 def _describe(take: Take, lifted: Motion | None, arrays: Mapping) -> dict[str, Any]:
     frame = next((part.frame for person in take.people for part in (person.motion, person.body) if part), None)
+    future_frame = next((person.future.frame for person in take.people if person.future is not None), None)
     return {
         "format": FORMAT,
         "format_version": VERSION if "body_rotations" in arrays else 1,
@@ -126,6 +146,7 @@ def _describe(take: Take, lifted: Motion | None, arrays: Mapping) -> dict[str, A
                  **({"body": AXES[frame].partition(";")[0]} if "body_rotations" in arrays else {}),
                  **({"world_joints": AXES["world"]} if "world_joints" in arrays else {})},
         "skeleton": _skeleton_of(take.people),
+        **({"future_frame": future_frame} if future_frame else {}),
         **({"contact_points": list(CONTACT_POINTS)} if "contacts" in arrays else {}),
         "keypoint_skeleton": take.people[0].keypoints.skeleton.to_dict() if take.people else None,
         "camera": take.camera.to_dict(),
@@ -137,7 +158,8 @@ def _describe(take: Take, lifted: Motion | None, arrays: Mapping) -> dict[str, A
 
 def _skeleton_of(people: Sequence[Person]) -> dict[str, Any] | None:
     """The layout of the motions, raw or in the world; None without any."""
-    motions = (motion for person in people for motion in (person.motion, person.world) if motion is not None)
+    motions = (motion for person in people for motion in (person.motion, person.world, person.future)
+               if motion is not None)  # fmt: skip
     return next((motion.skeleton.to_dict() for motion in motions), None)
 
 
@@ -151,6 +173,8 @@ def _describe_person(person: Person, metadata: Mapping) -> dict[str, Any]:
     return {"id": person.id, **_describe_motion(person.motion),
             **({"world": _describe_motion(person.world)} if person.world is not None else {}),
             **({"contacts": True} if person.contacts is not None else {}),
+            **({"future": _describe_motion(person.future)} if person.future is not None else {}),
+            **({"future_body": _describe_body(person.future_body, metadata)} if person.future_body is not None else {}),
             **({"body": _describe_body(person.body, metadata)} if person.body is not None else {})}
 
 
@@ -203,8 +227,10 @@ def _unpack_person(arrays: Mapping[str, Any], metadata: Mapping, row: int) -> Pe
     motion = _unpack_motion(arrays, about, metadata, row, "", metadata["frame"])
     world = _unpack_motion(arrays, about.get("world"), metadata, row, "world_", "world")
     contacts = arrays["contacts"][row] if about.get("contacts") else None
-    body = _unpack_body(arrays, about.get("body"), metadata["fps"], row)
-    return Person(about["id"], keypoints, motion, body, world, contacts)
+    body = _unpack_body(arrays, about.get("body"), metadata["fps"], row, "body_")
+    future = _unpack_motion(arrays, about.get("future"), metadata, row, "future_", metadata.get("future_frame"))
+    future_body = _unpack_body(arrays, about.get("future_body"), metadata["fps"], row, "future_body_")
+    return Person(about["id"], keypoints, motion, body, world, contacts, future, future_body)
 
 
 def _unpack_motion(
@@ -217,16 +243,18 @@ def _unpack_motion(
                   metadata["fps"], frame)
 
 
-def _unpack_body(arrays: Mapping[str, Any], about: Mapping | None, fps: float, row: int) -> BodyMotion | None:
+def _unpack_body(
+    arrays: Mapping[str, Any], about: Mapping | None, fps: float, row: int, prefix: str
+) -> BodyMotion | None:
     if about is None:
         return None
     joints, shape = about["num_joints"], about["num_shape"]
-    parts = {name: arrays[f"body_{name}"][row][:, :joints] for name in ("rotations", *BODY_SIGMAS)
+    parts = {name: arrays[prefix + name][row][:, :joints] for name in ("rotations", *BODY_SIGMAS)
              if name == "rotations" or about[name]}
-    coefficients = arrays["body_shape"][row][:shape]
+    coefficients = arrays[f"{prefix}shape"][row][:shape]
     if parts["rotations"].shape[1] != joints or len(coefficients) != shape:
         raise ValueError(f"its bodies have fewer joints or coefficients than the {joints} and {shape} of its metadata.")
-    return BodyMotion(trajectory=arrays["body_trajectory"][row], shape=coefficients, body=about["name"], fps=fps,
+    return BodyMotion(trajectory=arrays[f"{prefix}trajectory"][row], shape=coefficients, body=about["name"], fps=fps,
                       frame=about["frame"], **parts)
 
 

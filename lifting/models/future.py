@@ -2,7 +2,9 @@
 
 All work in the heading frame of the last seen frame (`lifting.headings`) and say how far the future lies from that
 frame's pose: a network that says nothing predicts a person who stands still. Per frame in: `FEATURES` numbers
-(`lifting.datasets.future_windows`); per frame out: `OUTPUTS`, 16 joints relative to the root and the root's own way.
+(`lifting.datasets.future_windows`); per frame out: `OUTPUTS`, 16 joints relative to the root and the root's own way,
+and the logarithm of `SIGMAS` radii in metres that hold 68 % of the errors, the root's first. What is said of the errors
+teaches the rest of a network nothing.
 
 `DctMlp` after siMLPe (Guo et al., WACV 2023), `PoseConvolution` is the pose-space variant of PHD (Zhang et al., ICCV
 2019, equation 8), `PoseGru` a residual recurrent network in the manner of Martinez et al. (CVPR 2017).
@@ -21,8 +23,10 @@ from lifting.models.strips.blocks import StripBlock
 
 JOINTS = 16  # beside the root
 OUTPUTS = 3 * JOINTS + 3
+SIGMAS = JOINTS + 1
 FEATURES = OUTPUTS + JOINTS
 KINDS = ("dct_mlp", "gru", "pose_convolution")
+SPEED = 25.0  # metres per frame to metres per second, of the size of the poses
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,8 @@ class FutureConfig:
     kind: str = "dct_mlp"
     context: int = 25
     future: int = 25
-    width: int = 256
-    layers: int = 3
+    width: int = 128
+    layers: int = 8
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -55,11 +59,32 @@ def cosine_basis(frames: int) -> Tensor:
     return basis
 
 
+class Heads(nn.Module):
+    """Channels (..., C) to outputs (..., OUTPUTS), at first zero, and log sigma (..., SIGMAS), at first that of 10 cm.
+
+    The errors are learned on top of what the poses need, without a gradient into it.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.values, self.doubt = nn.Linear(width, OUTPUTS), nn.Linear(width, width // 2)
+        self.log_sigma = nn.Linear(width // 2, SIGMAS)
+        for layer in (self.values, self.log_sigma):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x: (..., C)."""
+        doubt = functional.gelu(self.doubt(x.detach()))
+        return self.values(x).float(), self.log_sigma(doubt).float() + math.log(0.1)
+
+
 class DctMlp(nn.Module):
     """The whole future in one shot: blocks that mix coefficients over time, each joint coordinate alike.
 
     siMLPe: DCT, a linear layer over channels, blocks of one linear layer over time with a layer norm over channels and
-    a residual, a linear layer, inverse DCT. With a non-linear layer over channels in every block.
+    a residual, a linear layer, inverse DCT. With a non-linear layer over channels in every block. Time comes first
+    inside, so that both kinds of layers are single matrix products.
     """
 
     def __init__(self, context: int, future: int, width: int, layers: int, dropout: float) -> None:
@@ -69,17 +94,24 @@ class DctMlp(nn.Module):
         self.stem = nn.Linear(FEATURES, width)
         self.blocks = nn.ModuleList([_TimeMix(context, width, dropout) for _ in range(layers)])
         self.resize = nn.Linear(context, future)
-        self.head = nn.Linear(width, OUTPUTS)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.heads = Heads(width)
 
-    def forward(self, context: Tensor) -> Tensor:
-        """Context (N, Tc, FEATURES) to the future (N, Tf, OUTPUTS), relative to the last seen pose."""
-        x = self.stem(self.into @ context)
+    def forward(self, context: Tensor, truth: Tensor | None = None, own: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Context (N, Tc, FEATURES) to the future (N, Tf, OUTPUTS), relative to the last seen pose, and log sigma.
+
+        log sigma: (N, Tf, SIGMAS). truth and own are for predictors that follow up their own frames.
+        """
+        x = self.stem((self.into @ context).transpose(0, 1))
         for block in self.blocks:
             x = block(x)
-        x = self.resize(x.transpose(1, 2)).transpose(1, 2)
-        return self.back @ self.head(x)
+        x = _over_time(x, self.back @ self.resize.weight, self.back @ self.resize.bias)
+        values, log_sigma = self.heads(x)
+        return values.transpose(0, 1), log_sigma.transpose(0, 1)
+
+
+def _over_time(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear layer over the first axis of x (T, N, C): weight (K, T), bias (K,)."""
+    return torch.addmm(bias[:, None], weight, x.flatten(1)).unflatten(1, x.shape[1:])
 
 
 class _TimeMix(nn.Module):
@@ -92,73 +124,77 @@ class _TimeMix(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (N, T, C)."""
-        x = x + self.time(self.time_norm(x).transpose(1, 2)).transpose(1, 2)
+        """x: (T, N, C)."""
+        x = x + _over_time(self.time_norm(x), self.time.weight, self.time.bias)
         return x + self.drop(functional.gelu(self.channels(self.channel_norm(x))))
 
 
-class PoseGru(nn.Module):
-    """Frame after frame with a recurrent network, which sees its own predictions as if they had been seen.
+class _FrameAfterFrame(nn.Module):
+    """A network that says by how much pose and root change in the next frame, and goes on from what it said.
 
-    Each frame says by how much pose and root change from the one before.
+    A subclass has `read`: inputs (N, FEATURES) of one frame, the change from the frame before (N, OUTPUTS) in metres
+    per second and its state, or None at first, to channels (N, C) and the new state.
     """
 
-    def __init__(self, context: int, future: int, width: int, layers: int, dropout: float) -> None:
+    def __init__(self, future: int, width: int) -> None:
         super().__init__()
-        self.future = future
-        self.stem = nn.Linear(FEATURES, width)
-        self.gru = nn.GRU(width, width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
-        self.head = nn.Linear(width, OUTPUTS)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.future, self.heads = future, Heads(width)
 
-    def forward(self, context: Tensor, truth: Tensor | None = None, own: float = 1.0) -> Tensor:
-        """Context (N, Tc, FEATURES) to the future (N, Tf, OUTPUTS), relative to the last seen pose.
+    def forward(self, context: Tensor, truth: Tensor | None = None, own: float = 1.0) -> tuple[Tensor, Tensor]:
+        """As `DctMlp.forward`.
 
-        truth: (N, Tf, OUTPUTS), relative to the last seen pose, for scheduled sampling (Bengio et al. 2015): each frame
-        is followed up with the network's `own` prediction with that probability, else with the truth.
+        truth: (N, Tf, OUTPUTS), relative to the last seen pose, for scheduled sampling (Bengio et al., NeurIPS 2015):
+        each frame is followed up with the network's `own` prediction with that probability, else with the truth.
         """
-        x, state = self.gru(functional.gelu(self.stem(context)))
-        last, x, place, frames = context[:, -1], x[:, -1], torch.zeros_like(context[:, -1, :OUTPUTS]), []
+        points, state = context[..., :OUTPUTS], None
+        change = torch.cat([torch.zeros_like(points[:, :1]), points.diff(dim=1)], 1)
+        for k in range(context.shape[1]):
+            x, state = self.read(context[:, k], SPEED * change[:, k], state)
+        last, place, said = context[:, -1], torch.zeros_like(points[:, 0]), []
         for k in range(self.future):
-            place = place + self.head(x)
-            frames.append(place)
+            before, (step, log_sigma) = place, self.heads(x)
+            place = place + step
+            said.append((place, log_sigma))
             if truth is not None and own < 1:
                 place = torch.where(torch.rand(len(place), 1, device=place.device) < own, place, truth[:, k])
             following = torch.cat([last[:, :OUTPUTS] + place, last[:, OUTPUTS:]], -1)
-            x, state = self.gru(functional.gelu(self.stem(following))[:, None], state)
-            x = x[:, 0]
-        return torch.stack(frames, 1)
+            x, state = self.read(following, SPEED * (place - before), state)
+        return tuple(torch.stack(parts, 1) for parts in zip(*said, strict=True))
 
 
-class PoseConvolution(nn.Module):
+class PoseGru(_FrameAfterFrame):
+    """Frame after frame with gated recurrent units, which see poses and speeds."""
+
+    def __init__(self, context: int, future: int, width: int, layers: int, dropout: float) -> None:
+        super().__init__(future, width)
+        self.stem = nn.Linear(FEATURES + OUTPUTS, width)
+        self.cells = nn.ModuleList([nn.GRUCell(width, width) for _ in range(layers)])
+        self.drop = nn.Dropout(dropout)
+
+    def read(self, inputs: Tensor, change: Tensor, state: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
+        """The channels of the last layer."""
+        x, after = self.drop(functional.gelu(self.stem(torch.cat([inputs, change], -1)))), []
+        for number, cell in enumerate(self.cells):
+            x = cell(x, None if state is None else state[number])
+            after.append(x)
+        return x, after
+
+
+class PoseConvolution(_FrameAfterFrame):
     """Frame after frame with causal convolutions over the last poses, seen or predicted."""
 
     def __init__(self, context: int, future: int, width: int, layers: int, dropout: float) -> None:
-        super().__init__()
-        self.future = future
+        super().__init__(future, width)
         self.stem = nn.Linear(FEATURES, width)
         self.blocks = nn.ModuleList([StripBlock(width, True, dropout) for _ in range(layers)])
-        self.head = nn.Linear(width, OUTPUTS)
-        self.window = 1 + 4 * layers  # frames that one output depends on
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
 
-    def forward(self, context: Tensor, truth: Tensor | None = None, own: float = 1.0) -> Tensor:
-        """As `PoseGru.forward`."""
-        last, seen, frames = context[:, -1], context[:, -self.window :], []
-        place = torch.zeros_like(last[:, :OUTPUTS])
-        for k in range(self.future):
-            x = self.stem(seen)
-            for block in self.blocks:
-                x = block(x)
-            place = place + self.head(x[:, -1])
-            frames.append(place)
-            if truth is not None and own < 1:
-                place = torch.where(torch.rand(len(place), 1, device=place.device) < own, place, truth[:, k])
-            following = torch.cat([last[:, :OUTPUTS] + place, last[:, OUTPUTS:]], -1)
-            seen = torch.cat([seen, following[:, None]], 1)[:, -self.window :]
-        return torch.stack(frames, 1)
+    def read(self, inputs: Tensor, change: Tensor, state: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
+        """The channels of the last block; PHD's network sees poses alone."""
+        x, after = self.stem(inputs), []
+        for number, block in enumerate(self.blocks):
+            x, kept = block.step(x, None if state is None else state[number])
+            after.append(kept)
+        return x, after
 
 
 def build_future(config: FutureConfig) -> nn.Module:

@@ -1,0 +1,257 @@
+"""What people will do next: poses and path of the frames to come, predicted from the last second.
+
+The task is that of Zhang et al., "Predicting 3D Human Dynamics from Video" (PHD, ICCV 2019), from lifted motion instead
+of image features. Predictors (`lifting.forecasters`) see the past in world axes, +z up, at 25 frames per second; here
+motion is brought there and back. Their poses give directions, the past the lengths of the bones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lifting.anatomy import H36M
+from lifting.continuation import check_seconds, fit_with_future
+from lifting.foot_locking import hold_bone_lengths, median_lengths
+from lifting.forecasters import FPS, load_forecaster, roll_on, roll_on_samples
+from lifting.gravity import estimate_gravity, is_witness
+from lifting.ground import CAMERA_UP, Ground
+from lifting.levelling import known_floor
+from lifting.motion import Motion, Person, Take
+from lifting.resampling import grid_length, resample_values
+from lifting.seen_motion import SeenMotion
+from lifting.world import DOUBTFUL, present_frames, present_part
+
+DEFAULT_PREDICTOR = "dct_mlp"
+MOST_ABSENT = 1.0  # seconds that somebody may be out of sight at the end
+UNKNOWN_SIGMA = 0.01  # metres: of a motion that does not say how far its joints err
+
+
+def future(
+    source: Motion | Person | Take,
+    seconds: float = 1.0,
+    *,
+    predictor: str | Path | Any = DEFAULT_PREDICTOR,
+    samples: int = 0,
+    body: bool = False,
+    seed: int = 0,
+) -> Motion | Person | Take | list:
+    """Predict the next frames of a motion, or of everybody in a take.
+
+    Args:
+        source: a motion of the layout h36m17; a person; or a take. Of people in the world, that motion is continued
+            (`Person.world`), else the raw one.
+        seconds: how far, more than 0 and at most 10; rounded to whole frames of the motion's rate, at least one.
+        predictor: a name in ``lifting.forecasters.FORECASTERS``, a weights file, or an object of that protocol.
+        samples: how many different futures to draw; 0 for the one that errs least.
+        body: fit one body to past and future together. A motion becomes a person then, who can hold it.
+        seed: of the samples; the same seed draws the same ones.
+
+    Returns:
+        Of a motion, the motion of the frames after its last one, in its frame and at its rate, with sigma; of a person
+        or a take, the same with `Person.future` (and with `body` also `Person.body` and `Person.future_body`), and
+        ``metadata["future"]``, which says by what it was predicted, and what was assumed. With `samples` a list.
+
+    Bones have the median lengths of the past. What is assumed is announced by an `AssumptionWarning`, of a take noted
+    in ``metadata["future"]["warnings"]``. Raises ValueError for a horizon or number of samples that makes no sense, for
+    another layout, nobody in sight for `MOST_ABSENT` seconds, and unknown predictors; FileNotFoundError for a weights
+    file that is not there.
+    """
+    from lifting.exporting import as_take
+
+    check_seconds(seconds)
+    if isinstance(samples, bool) or int(samples) != samples or samples < 0:
+        raise ValueError(f"got {samples} samples, expected a whole number from 0.")
+    take = as_take(source)
+    if body and isinstance(source, Person) and source.world is not None:
+        raise ValueError(f"got person {source.id} of a take that was placed in the world, without the take, which knows "
+                         "where the camera stands; pass the take to fit bodies to its future.")
+    takes = predict_take(take, seconds, as_forecaster(predictor), samples, seed)
+    if body:
+        from lifting.outputs import recorded_body
+
+        takes = [fit_with_future(made, body=recorded_body(take) or "lite") for made in takes]
+    if isinstance(source, Take):
+        return takes if samples else takes[0]
+    _announce_all(takes[0].metadata["future"]["warnings"])
+    people = [made.people[0] for made in takes]
+    made = people if isinstance(source, Person) or body else [person.future for person in people]
+    return made if samples else made[0]
+
+
+def as_forecaster(predictor: str | Path | Any) -> Any:
+    """The predictor of a name or a weights file; an object of the protocol as it is."""
+    return load_forecaster(predictor) if isinstance(predictor, str | Path) else predictor
+
+
+def _announce_all(sentences: list[str]) -> None:
+    from lifting.predict import announce
+
+    for sentence in sentences:
+        announce(sentence)
+
+
+@dataclass
+class _Notes:
+    """Sentences on what was assumed, each once, with whom it is about where there are several."""
+
+    sentences: list[str] = field(default_factory=list)
+    prefix: str = ""
+
+    def add(self, sentence: str) -> None:
+        if self.prefix + sentence not in self.sentences:
+            self.sentences.append(self.prefix + sentence)
+
+
+def predict_take(take: Take, seconds: float, forecaster: Any, samples: int = 0, seed: int = 0) -> list[Take]:
+    """The take with everybody's future, once, or once for each of the `samples`; see `future`.
+
+    Who was not lifted, or has been out of sight for too long, has none, and a warning says so; where nobody has one the
+    first reason is raised as ValueError.
+    """
+    lifted = [person for person in take.people if person.motion is not None]
+    if not lifted:
+        raise ValueError(f"nobody in {take.name!r} has a 3D motion to continue; lift the keypoints with lift run.")
+    frames, notes, futures, failures = max(1, round(seconds * take.fps)), _Notes(), {}, []
+    in_world = all(person.world is not None for person in lifted)
+    rng = np.random.default_rng(seed)
+    for person in lifted:
+        notes.prefix = f"person {person.id}: " if len(lifted) > 1 else ""
+        motion = person.world if in_world else person.motion
+        try:
+            place = _camera_from_world(motion, take, notes)
+            futures[person.id] = continue_motion(motion, frames, forecaster, place, notes.add, samples, rng)
+        except ValueError as error:
+            failures.append(error)
+            notes.add(f"no future: {error}")
+    if not futures:
+        raise failures[0]
+    about = {"predictor": forecaster.name, "weights": getattr(forecaster, "digest", None),
+             "seconds": frames / take.fps, "frames": frames, "warnings": notes.sentences}  # fmt: skip
+    return [_with_futures(take, {number: made[k] for number, made in futures.items()}, about)
+            for k in range(max(samples, 1))]  # fmt: skip
+
+
+def _with_futures(take: Take, futures: dict[int, Motion], about: dict) -> Take:
+    people = tuple(replace(person, future=futures.get(person.id), future_body=None) for person in take.people)
+    return take.replace(people=people, metadata={**take.metadata, "future": about})
+
+
+def _camera_from_world(motion: Motion, take: Take, notes: _Notes) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation R (3, 3) and translation t (3,) with which ``R @ x_world + t`` is in the frame of the motion.
+
+    From the placement of the take in the world, or the floor of its bodies, or from the motion itself.
+    """
+    if motion.frame == "world":
+        return np.eye(3), np.zeros(3)
+    if isinstance(about := take.metadata.get("world"), dict):
+        return (np.reshape(about["rotation"], (-1, 3, 3))[-1], np.reshape(about["translation"], (-1, 3))[-1])
+    ground = known_floor(take)
+    if ground is None:
+        ground = _estimated_ground(motion)
+        if ground.sigma_degrees > DOUBTFUL or ground.source == "camera":
+            notes.add(f"the camera was taken to be about level (gravity within {ground.sigma_degrees:.0f} degrees): "
+                      "the motion hardly tells it")
+    known = np.isfinite(motion.joints).all((1, 2))
+    root = motion.trajectory[known][0] if motion.trajectory is not None and known.any() else np.zeros(3)
+    rotation, translation = ground.world(np.nan_to_num(root))
+    return rotation.T, -rotation.T @ translation
+
+
+def _estimated_ground(motion: Motion) -> Ground:
+    if is_witness(motion) and present_frames(motion).any():
+        return estimate_gravity([present_part(motion)])
+    return Ground(np.array(CAMERA_UP), 0.0, 30.0, "camera")
+
+
+def continue_motion(
+    motion: Motion,
+    frames: int,
+    forecaster: Any,
+    place: tuple[np.ndarray, np.ndarray],
+    note: Callable[[str], None],
+    samples: int = 0,
+    rng: np.random.Generator | None = None,
+) -> list[Motion]:
+    """The next `frames` frames of one motion, or as many times as there are samples.
+
+    place: rotation (3, 3) and translation (3,) metres to the motion's frame from one with +z up. note: is called with
+    every sentence on what was assumed. Raises ValueError for a motion of another layout and somebody out of sight.
+    """
+    rotation, translation = place
+    part, absent = _last_seen(motion, note)
+    upright = part.replace(joints=part.joints @ rotation, trajectory=(part.trajectory - translation) @ rotation,
+                           frame="world")  # fmt: skip
+    seen = _seen_by_forecaster(upright, forecaster.context, note)
+    wanted = grid_length(absent + frames + 1, part.fps, FPS) - 1
+    if wanted > forecaster.longest:
+        note(f"the predictor {forecaster.name} says {forecaster.longest / FPS:g} s at once; what it said was taken for "
+             "seen to go on from there")
+    joints, root, sigma = _forecast(forecaster, seen, wanted, samples, rng)
+    lengths = median_lengths(upright.joints.astype(np.float64), motion.skeleton)
+
+    def back(last: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Values at the motion's rate, the last seen one among them so that they go on from it."""
+        return resample_values(np.concatenate([last, after]), FPS, part.fps, absent + frames + 1)[1 + absent :]
+
+    made, doubt = [], np.maximum(back(seen.sigma[0, -1:], sigma), 0.0)
+    for poses, path in zip(joints, root, strict=True):
+        held = hold_bone_lengths(back(seen.joints[0, -1:], poses), motion.skeleton, lengths) @ rotation.T
+        places = None if motion.trajectory is None else back(seen.root[0, -1:], path) @ rotation.T + translation
+        made.append(motion.replace(joints=held, trajectory=places, sigma=doubt))
+    return made
+
+
+def _last_seen(motion: Motion, note: Callable[[str], None]) -> tuple[Motion, int]:
+    """The motion from its first to its last frame in sight, without gaps, and how many frames come after those."""
+    if motion.skeleton != H36M:
+        raise ValueError(f"got a motion of the layout {motion.skeleton.name!r}, expected {H36M.name!r}, as lift run "
+                         "writes it.")
+    if motion.trajectory is None:
+        motion = motion.replace(trajectory=np.zeros((len(motion), 3), np.float32))
+    known = np.flatnonzero(present_frames(motion))
+    if not len(known):
+        raise ValueError("got a motion in which nobody is seen in any frame, expected at least one.")
+    absent = len(motion) - 1 - int(known[-1])
+    if absent > MOST_ABSENT * motion.fps:
+        raise ValueError(f"last seen {absent / motion.fps:.1f} s before the end, expected at most {MOST_ABSENT:g} s; "
+                         f"predict from frame {known[-1]}, the last one in sight.")
+    if absent:
+        note(f"last seen {absent} frames before the end: the future goes on from there")
+    part = present_part(motion)
+    if missing := int((np.diff(known) - 1)[-round(motion.fps) :].sum()):
+        note(f"{missing} frames without a pose in the last second were bridged by straight lines")
+    return part, absent
+
+
+def _seen_by_forecaster(motion: Motion, context: int, note: Callable[[str], None]) -> SeenMotion:
+    """The last `context` frames, at the predictors' rate, of a motion without gaps in world axes."""
+    known = min(context, int(np.floor((len(motion) - 1) * FPS / motion.fps + 1e-6)) + 1)
+    if known < context:
+        note(f"the past has {known} {'frame' if known == 1 else 'frames'} at {FPS:g}/s, the predictor wants {context}: "
+             "the first one was repeated before it")
+    sigma = np.full(motion.joints.shape[:2], UNKNOWN_SIGMA) if motion.sigma is None else motion.sigma
+    middle = np.nanmedian(sigma) if np.isfinite(sigma).any() else UNKNOWN_SIGMA
+    arrays = (motion.joints, motion.trajectory, np.where(np.isfinite(sigma), sigma, middle))
+    # Backwards in time, so that the last frame is one of the grid's.
+    arrays = [resample_values(np.asarray(values, np.float64)[::-1], motion.fps, FPS, known)[::-1] for values in arrays]
+    arrays = [np.concatenate([np.repeat(values[:1], context - known, axis=0), values])[None] for values in arrays]
+    return SeenMotion(*arrays)
+
+
+def _forecast(
+    forecaster: Any, seen: SeenMotion, frames: int, samples: int, rng: np.random.Generator | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Joints (K, frames, 17, 3), root (K, frames, 3) and sigma (frames, 17): what is expected, or K samples of it."""
+    if not samples:
+        said = roll_on(forecaster, seen, frames)
+        return said.joints, said.root, said.sigma[0]
+    if not hasattr(forecaster, "samples"):
+        raise ValueError(f"the predictor {forecaster.name} knows one future only, got {samples} samples; leave them "
+                         "out, or take another predictor.")
+    said = roll_on_samples(forecaster, seen, frames, samples, rng)
+    return said.joints[0], said.root[0], said.sigma[0]
