@@ -21,6 +21,7 @@ from pathlib import Path
 
 from lifting import __version__
 from lifting.console import USER_ERRORS, one_sentence
+from lifting.continuation import check_seconds
 from lifting.evidence import Progress, load_detector
 from lifting.footage import KEYPOINT_SUFFIXES, VIDEO_SUFFIXES
 from lifting.motion import Take
@@ -327,6 +328,8 @@ def run_batch(
         raise ValueError(f"got {workers} workers, expected at least 1")
     shared = {name: options.get(name) for name in ("camera", "focal", "height")}
     check_choices("", None, person=options.get("person", "all"), **shared)
+    if options.get("future") is not None:
+        check_seconds(options["future"])
     options = {name: _absolute(value) if name in PATHS else value for name, value in options.items()}
     open_jobs = []
     for job in jobs:

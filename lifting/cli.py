@@ -14,6 +14,7 @@ from lifting.cli_convert import convert
 from lifting.cli_demo import demo
 from lifting.cli_evaluate import evaluate
 from lifting.cli_export import export
+from lifting.cli_future import future
 from lifting.cli_live import live
 from lifting.cli_train import train
 from lifting.cli_view import view
@@ -33,6 +34,7 @@ main.add_command(evaluate)
 main.add_command(convert)
 main.add_command(live)
 main.add_command(export)
+main.add_command(future)
 main.add_command(view)
 main.add_command(completion)
 
@@ -67,6 +69,7 @@ main.add_command(completion)
 @click.option("--weights", type=click.Path(), help="Other lifter weights (.safetensors).")
 @click.option("--mesh", is_flag=True, help="Fit a body mesh to everybody.")
 @click.option("--body", metavar="NAME|FILE", help="Body for --mesh, or a file of the SMPL family.  [default: lite]")
+@click.option("--future", type=float, metavar="SECONDS", help="Predict everybody's next seconds, such as 1.0.")
 @click.option("--workers", type=click.IntRange(1), help="Processes for many files.  [default: 1]")
 @click.option("--shard", metavar="I/N", help="Of many files, only the I-th of N shares, I from 1; for schedulers.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), help="Where many files are lifted.  [default: local]")

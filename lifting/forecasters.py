@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lifting.anatomy import H36M
 from lifting.headings import heading_of
 from lifting.seen_motion import SeenMotion
 
@@ -31,6 +32,7 @@ FPS = 25.0
 WEIGHTS = Path(__file__).parent / "weights"
 KIND = "future"
 ANY_LENGTH = 25 * 60  # frames that forecasters without a network say at once: a minute
+_PARENTS, _CHILDREN = np.array(H36M.bones).T
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,10 +211,7 @@ def _turned(points: np.ndarray, rotation: np.ndarray) -> np.ndarray:
 
 def _body_size(joints: np.ndarray) -> np.ndarray:
     """(N,) metres: mean distance of the joints (N, T, 17, 3) to their neighbours on the skeleton."""
-    from lifting.anatomy import H36M
-
-    parents, children = np.array(H36M.bones).T
-    return np.linalg.norm(joints[:, :, children] - joints[:, :, parents], axis=-1).mean((1, 2))
+    return np.linalg.norm(joints[:, :, _CHILDREN] - joints[:, :, _PARENTS], axis=-1).mean((1, 2))
 
 
 def roll_on(forecaster: Any, seen: SeenMotion, frames: int) -> Forecast:

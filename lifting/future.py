@@ -14,21 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from lifting.anatomy import H36M
+from lifting.checkpoints import file_hash
 from lifting.continuation import check_seconds, fit_with_future
 from lifting.foot_locking import hold_bone_lengths, median_lengths
-from lifting.forecasters import FPS, load_forecaster, roll_on, roll_on_samples
-from lifting.gravity import estimate_gravity, is_witness
-from lifting.ground import CAMERA_UP, Ground
-from lifting.levelling import known_floor
+from lifting.forecasters import FPS, WEIGHTS, load_forecaster, roll_on, roll_on_samples
 from lifting.motion import Motion, Person, Take
 from lifting.resampling import grid_length, resample_values
 from lifting.seen_motion import SeenMotion
-from lifting.world import DOUBTFUL, present_frames, present_part
+from lifting.seen_person import camera_from_world, check_motion, known_sigma, with_path
+from lifting.world import present_frames, present_part
 
 DEFAULT_PREDICTOR = "dct_mlp"
 MOST_ABSENT = 1.0  # seconds that somebody may be out of sight at the end
-UNKNOWN_SIGMA = 0.01  # metres: of a motion that does not say how far its joints err
 
 
 def future(
@@ -68,9 +65,9 @@ def future(
         raise ValueError(f"got {samples} samples, expected a whole number from 0.")
     take = as_take(source)
     if body and isinstance(source, Person) and source.world is not None:
-        raise ValueError(f"got person {source.id} of a take that was placed in the world, without the take, which knows "
-                         "where the camera stands; pass the take to fit bodies to its future.")
-    takes = predict_take(take, seconds, as_forecaster(predictor), samples, seed)
+        raise ValueError(f"got person {source.id} of a take in the world without the take, which knows where "
+                         "the camera stands; pass the take to fit bodies to its future.")
+    takes = predict_take(take, seconds, predictor, samples, seed)
     if body:
         from lifting.outputs import recorded_body
 
@@ -86,6 +83,14 @@ def future(
 def as_forecaster(predictor: str | Path | Any) -> Any:
     """The predictor of a name or a weights file; an object of the protocol as it is."""
     return load_forecaster(predictor) if isinstance(predictor, str | Path) else predictor
+
+
+def _weights(predictor: str | Path | Any) -> str | None:
+    """Name and fingerprint of the weights' file; None without one."""
+    if not isinstance(predictor, str | Path):
+        return None
+    path = Path(predictor) if Path(predictor).suffix else WEIGHTS / f"future_{predictor}.safetensors"
+    return f"{path.name} {file_hash(path)}" if path.is_file() else None
 
 
 def _announce_all(sentences: list[str]) -> None:
@@ -107,31 +112,32 @@ class _Notes:
             self.sentences.append(self.prefix + sentence)
 
 
-def predict_take(take: Take, seconds: float, forecaster: Any, samples: int = 0, seed: int = 0) -> list[Take]:
+def predict_take(
+    take: Take, seconds: float, predictor: str | Path | Any, samples: int = 0, seed: int = 0
+) -> list[Take]:
     """The take with everybody's future, once, or once for each of the `samples`; see `future`.
 
     Who was not lifted, or has been out of sight for too long, has none, and a warning says so; where nobody has one the
     first reason is raised as ValueError.
     """
-    lifted = [person for person in take.people if person.motion is not None]
-    if not lifted:
+    motions = motions_to_continue(take)
+    if not motions:
         raise ValueError(f"nobody in {take.name!r} has a 3D motion to continue; lift the keypoints with lift run.")
-    frames, notes, futures, failures = max(1, round(seconds * take.fps)), _Notes(), {}, []
-    in_world = all(person.world is not None for person in lifted)
+    forecaster, notes, futures, failures = as_forecaster(predictor), _Notes(), {}, []
+    frames = max(1, round(seconds * take.fps))
     rng = np.random.default_rng(seed)
-    for person in lifted:
-        notes.prefix = f"person {person.id}: " if len(lifted) > 1 else ""
-        motion = person.world if in_world else person.motion
+    for number, motion in motions.items():
+        notes.prefix = f"person {number}: " if len(motions) > 1 else ""
         try:
-            place = _camera_from_world(motion, take, notes)
-            futures[person.id] = continue_motion(motion, frames, forecaster, place, notes.add, samples, rng)
+            place = place_of(motion, take, notes.add)
+            futures[number] = continue_motion(motion, frames, forecaster, place, notes.add, samples, rng)
         except ValueError as error:
             failures.append(error)
             notes.add(f"no future: {error}")
     if not futures:
         raise failures[0]
-    about = {"predictor": forecaster.name, "weights": getattr(forecaster, "digest", None),
-             "seconds": frames / take.fps, "frames": frames, "warnings": notes.sentences}  # fmt: skip
+    about = {"predictor": forecaster.name, "weights": _weights(predictor), "seconds": frames / take.fps,
+             "frames": frames, "warnings": notes.sentences}  # fmt: skip
     return [_with_futures(take, {number: made[k] for number, made in futures.items()}, about)
             for k in range(max(samples, 1))]  # fmt: skip
 
@@ -141,31 +147,20 @@ def _with_futures(take: Take, futures: dict[int, Motion], about: dict) -> Take:
     return take.replace(people=people, metadata={**take.metadata, "future": about})
 
 
-def _camera_from_world(motion: Motion, take: Take, notes: _Notes) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation R (3, 3) and translation t (3,) with which ``R @ x_world + t`` is in the frame of the motion.
+def motions_to_continue(take: Take) -> dict[int, Motion]:
+    """Everybody's motion by id: that in the world where the whole take was placed there, else the raw one."""
+    lifted = [person for person in take.people if person.motion is not None]
+    in_world = all(person.world is not None for person in lifted)
+    return {person.id: person.world if in_world else person.motion for person in lifted}
 
-    From the placement of the take in the world, or the floor of its bodies, or from the motion itself.
+
+def place_of(motion: Motion, take: Take, note: Callable[[str], None]) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation R (3, 3) and translation t (3,) with which ``R @ x_world + t`` is in the frame of a motion.
+
+    Of a moving camera those of the last frame. note: is called with a sentence where gravity is hardly known.
     """
-    if motion.frame == "world":
-        return np.eye(3), np.zeros(3)
-    if isinstance(about := take.metadata.get("world"), dict):
-        return (np.reshape(about["rotation"], (-1, 3, 3))[-1], np.reshape(about["translation"], (-1, 3))[-1])
-    ground = known_floor(take)
-    if ground is None:
-        ground = _estimated_ground(motion)
-        if ground.sigma_degrees > DOUBTFUL or ground.source == "camera":
-            notes.add(f"the camera was taken to be about level (gravity within {ground.sigma_degrees:.0f} degrees): "
-                      "the motion hardly tells it")
-    known = np.isfinite(motion.joints).all((1, 2))
-    root = motion.trajectory[known][0] if motion.trajectory is not None and known.any() else np.zeros(3)
-    rotation, translation = ground.world(np.nan_to_num(root))
-    return rotation.T, -rotation.T @ translation
-
-
-def _estimated_ground(motion: Motion) -> Ground:
-    if is_witness(motion) and present_frames(motion).any():
-        return estimate_gravity([present_part(motion)])
-    return Ground(np.array(CAMERA_UP), 0.0, 30.0, "camera")
+    rotation, translation = camera_from_world(motion, take, note)
+    return np.reshape(rotation, (-1, 3, 3))[-1], np.reshape(translation, (-1, 3))[-1]
 
 
 def continue_motion(
@@ -184,8 +179,7 @@ def continue_motion(
     """
     rotation, translation = place
     part, absent = _last_seen(motion, note)
-    upright = part.replace(joints=part.joints @ rotation, trajectory=(part.trajectory - translation) @ rotation,
-                           frame="world")  # fmt: skip
+    upright = in_world_axes(part, place)
     seen = _seen_by_forecaster(upright, forecaster.context, note)
     wanted = grid_length(absent + frames + 1, part.fps, FPS) - 1
     if wanted > forecaster.longest:
@@ -206,16 +200,18 @@ def continue_motion(
     return made
 
 
+def in_world_axes(motion: Motion, place: tuple[np.ndarray, np.ndarray]) -> Motion:
+    """A motion with a trajectory, moved by the inverse of `place` as of `place_of`."""
+    rotation, translation = place
+    return motion.replace(joints=motion.joints @ rotation, trajectory=(motion.trajectory - translation) @ rotation,
+                          frame="world")  # fmt: skip
+
+
 def _last_seen(motion: Motion, note: Callable[[str], None]) -> tuple[Motion, int]:
     """The motion from its first to its last frame in sight, without gaps, and how many frames come after those."""
-    if motion.skeleton != H36M:
-        raise ValueError(f"got a motion of the layout {motion.skeleton.name!r}, expected {H36M.name!r}, as lift run "
-                         "writes it.")
-    if motion.trajectory is None:
-        motion = motion.replace(trajectory=np.zeros((len(motion), 3), np.float32))
+    check_motion(motion)
+    motion = with_path(motion)
     known = np.flatnonzero(present_frames(motion))
-    if not len(known):
-        raise ValueError("got a motion in which nobody is seen in any frame, expected at least one.")
     absent = len(motion) - 1 - int(known[-1])
     if absent > MOST_ABSENT * motion.fps:
         raise ValueError(f"last seen {absent / motion.fps:.1f} s before the end, expected at most {MOST_ABSENT:g} s; "
@@ -230,17 +226,27 @@ def _last_seen(motion: Motion, note: Callable[[str], None]) -> tuple[Motion, int
 
 def _seen_by_forecaster(motion: Motion, context: int, note: Callable[[str], None]) -> SeenMotion:
     """The last `context` frames, at the predictors' rate, of a motion without gaps in world axes."""
-    known = min(context, int(np.floor((len(motion) - 1) * FPS / motion.fps + 1e-6)) + 1)
+    known = min(context, frames_at_predictors_rate(motion))
     if known < context:
         note(f"the past has {known} {'frame' if known == 1 else 'frames'} at {FPS:g}/s, the predictor wants {context}: "
              "the first one was repeated before it")
-    sigma = np.full(motion.joints.shape[:2], UNKNOWN_SIGMA) if motion.sigma is None else motion.sigma
-    middle = np.nanmedian(sigma) if np.isfinite(sigma).any() else UNKNOWN_SIGMA
-    arrays = (motion.joints, motion.trajectory, np.where(np.isfinite(sigma), sigma, middle))
+    return SeenMotion(*(np.concatenate([np.repeat(values[:1], context - known, axis=0), values])[None]
+                        for values in at_predictors_rate(motion, known)))  # fmt: skip
+
+
+def frames_at_predictors_rate(motion: Motion) -> int:
+    """How many frames at `FPS` a motion has."""
+    return int(np.floor((len(motion) - 1) * FPS / motion.fps + 1e-6)) + 1
+
+
+def at_predictors_rate(motion: Motion, frames: int) -> list[np.ndarray]:
+    """Joints (n, 17, 3), root (n, 3) and sigma (n, 17) of the last `frames` frames at `FPS`, of a motion without gaps.
+
+    The motion's last frame is the last of them.
+    """
+    arrays = (motion.joints, motion.trajectory, known_sigma(motion))
     # Backwards in time, so that the last frame is one of the grid's.
-    arrays = [resample_values(np.asarray(values, np.float64)[::-1], motion.fps, FPS, known)[::-1] for values in arrays]
-    arrays = [np.concatenate([np.repeat(values[:1], context - known, axis=0), values])[None] for values in arrays]
-    return SeenMotion(*arrays)
+    return [resample_values(np.asarray(values, np.float64)[::-1], motion.fps, FPS, frames)[::-1] for values in arrays]
 
 
 def _forecast(

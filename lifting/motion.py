@@ -305,7 +305,7 @@ class Take:
         bodies = [person.body for person in self.people if person.body is not None]
         _check_shared((part.frame for part in [*motions, *bodies]), "frame")
         futures = [person.future for person in self.people if person.future is not None]
-        _check_shared((f"{len(future)} frames of {future.frame!r}" for future in futures), "length and frame of futures")
+        _check_shared((f"{len(future)} frames in {future.frame!r}" for future in futures), "span of their futures")
 
     def __len__(self) -> int:
         """T."""

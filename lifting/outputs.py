@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lifting import export
+from lifting.continuation import continued
 from lifting.evidence import Progress
 from lifting.export import BODY_FORMATS, FORMATS, MOTION_FORMATS, as_path, format_of, suffix_of
 from lifting.export.mesh_files import frame_in_name, frame_of_name
@@ -30,6 +31,7 @@ RUNS = Path("runs")
 VIDEO_SUFFIX = ".mp4"
 FRAME_FORMATS = (".obj", ".ply")  # that hold one frame
 RESULT, BODY_RESULT, BODY_SCENE = "result.npz", "body.npz", "body.glb"
+DARKENED = 0.45  # brightness of the last picture, where the future is shown beside it
 OVERLAY_VERTICES = 1000  # at least, of the meshes in an overlay: at its size nobody sees more
 
 
@@ -173,9 +175,14 @@ def save(
     """
     path = as_path(path)
     if meshes is None and isinstance(take, Take) and format_of(path).takes_meshes:
-        take = presented(take)
+        take = _on_one_time_line(presented(take), path)
         meshes = body_meshes(take, body)
     return export.save(take, path, meshes=meshes or ())
+
+
+def _on_one_time_line(take: Take, path: Path) -> Take:
+    """The take with its people's futures after the last frame, for a format that cannot show them beside it."""
+    return take if format_of(path).beside else continued(take)
 
 
 def body_meshes(take: Take, body: str | Path | BodyModel | None = None, level: str = "full") -> list[SkinnedMesh]:
@@ -216,12 +223,16 @@ def write_outputs(
     level = presented(take)
     with ExitStack() as written:
         export.write_files(export.files_of(take, results), written)
-        if scenes:
-            export.write_files(export.files_of(level, scenes, body_meshes(level, body)), written)
+        for beside in (True, False):
+            if some := [path for path in scenes if format_of(path).beside is beside]:
+                shown = _on_one_time_line(level, some[0])
+                export.write_files(export.files_of(shown, some, body_meshes(shown, body)), written)
         if report is not None:
             write_report(take, written.enter_context(atomic_path(report)))
     for path in videos:
-        _write_overlay(level, path, video, start, end, progress, body_meshes(level, body, overlay_level(body)))
+        shown = continued(level)
+        meshes = body_meshes(shown, body, overlay_level(body))
+        _write_overlay(shown, path, video, start, end, progress, meshes, predicted=len(shown) - len(level))
 
 
 def overlay_level(body: BodyModel | None) -> str:
@@ -238,7 +249,9 @@ def _write_overlay(
     end: float | None,
     progress: Progress,
     meshes: Sequence[SkinnedMesh],
+    predicted: int = 0,
 ) -> None:
+    """Draws a take whose last frames are `predicted`: over the last picture, darkened."""
     from lifting.video import open_video
     from lifting.view.overlay import shown_size, write_overlay
 
@@ -246,15 +259,16 @@ def _write_overlay(
         width, height = take.image_size
         blank = np.full((height, width, 3), 24, np.uint8)
         frames = ((time, blank) for time in progress(take.times, len(take), "drawing"))
-        write_overlay(take, frames, path, meshes=meshes)
+        write_overlay(take, frames, path, meshes=meshes, predicted=predicted)
         return
     images_rate = take.fps if Path(video).is_dir() else None  # a video file brings its own
     with open_video(video, start, end, images_rate) as reader:
         reader.frame_size = shown_size(take.image_size)
         frames = ((frame.time_seconds, frame.rgb) for frame in reader)
-        last = take.times[-1] + 0.5 / take.fps
-        kept = _until(frames, last)
-        write_overlay(take, progress(kept, len(take), "drawing"), path, meshes=meshes)
+        seen = len(take) - predicted
+        kept = _until(frames, take.times[seen - 1] + 0.5 / take.fps)
+        shown = _and_after(kept, take.times[seen:])
+        write_overlay(take, progress(shown, len(take), "drawing"), path, meshes=meshes, predicted=predicted)
 
 
 def _until(frames: Iterable[tuple[float, np.ndarray]], last: float) -> Iterator[tuple[float, np.ndarray]]:
@@ -263,6 +277,18 @@ def _until(frames: Iterable[tuple[float, np.ndarray]], last: float) -> Iterator[
         if time > last:
             return
         yield time, rgb
+
+
+def _and_after(
+    frames: Iterable[tuple[float, np.ndarray]], times: np.ndarray
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Frames, and at later times the last one once more, darkened."""
+    rgb = None
+    for time, rgb in frames:
+        yield time, rgb
+    if rgb is not None:
+        dark = (rgb * DARKENED).astype(np.uint8)
+        yield from ((time, dark) for time in times.tolist())
 
 
 def _same_file(path: Path, other: Path) -> bool:

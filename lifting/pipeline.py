@@ -11,6 +11,7 @@ import numpy as np
 from lifting import __version__
 from lifting.anatomy import H36M, check_height
 from lifting.cameras import Camera
+from lifting.continuation import check_seconds, fit_with_future
 from lifting.evidence import (
     Evidence,
     Progress,
@@ -81,6 +82,7 @@ def run_video(
     lifter: Lifter | None = None,
     mesh: bool = False,
     body: str | Path | BodyModel | None = None,
+    future: float | None = None,
     progress: Progress | None = None,
 ) -> Take:
     """Lifts the people of a video, a folder of images or a file of keypoints, and writes the results.
@@ -106,6 +108,7 @@ def run_video(
         report: JSON file for the report.
         lifter: other weights than the default ones.
         mesh: whether to fit bodies to the motion. body: which, by its name or a file of the SMPL family; ``lite``.
+        future: seconds of everybody's future to predict (`lifting.future`); results hold it, all else shows it.
         progress: ``progress(iterable, total, title)`` wraps the long loops.
 
     Returns:
@@ -122,6 +125,8 @@ def run_video(
     if body is not None and not mesh:
         raise ValueError("got a body but no mesh is asked for; add --mesh (mesh=True)")
     _check_options_of_source(keypoints, image_size, skeleton, sequence, every)
+    if future is not None:
+        check_seconds(future)
     check_sources(video, keypoints, start, end, fps, camera)
     model = _load_body(body) if mesh else None
     progress = progress or _no_progress
@@ -145,6 +150,8 @@ def run_video(
         view = choose_camera(evidence, camera, focal)
         take = lift_people(evidence, view, height, lifter)
         take = place_in_world(take, smoothing=smooth, camera_height=camera_height)
+        if future is not None:
+            take = _with_future(take, future)
         if model is not None:
             take = _fit(take, model, body, height=height, progress=progress)
         write_outputs(take, outputs, video, start, end, progress, report, model)
@@ -242,15 +249,20 @@ def _body_to_refit(take: Take) -> str | None:
 def _fit(take: Take, model: BodyModel, source: object, **options: object) -> Take:
     """The take with fitted bodies; its report says from which file, if `source` is the path of one."""
     from lifting.body.body_file import BODIES
-    from lifting.body.fit import fit_body
 
-    fitted = fit_body(take, body=model, **options)
+    fitted = fit_with_future(take, body=model, **options)
     about = dict(fitted.metadata["body"])
     if isinstance(source, str | Path) and str(source) not in BODIES:
         about["file"] = str(Path(source).expanduser().resolve())
     about["people"] = [{**report, "warnings": [*report["warnings"], *_brevity(fitted.person(report["id"]), report)]}
                        for report in about["people"]]  # fmt: skip
     return fitted.replace(metadata={**fitted.metadata, "body": about})
+
+
+def _with_future(take: Take, seconds: float) -> Take:
+    from lifting.future import future
+
+    return future(take, seconds)
 
 
 def _brevity(person: Person, report: dict) -> list[str]:

@@ -14,6 +14,7 @@ from lifting.skeletons import get_skeleton
 
 JOINTS = len(H36M.joints)
 _FLIP, _FLIP_2D = np.array(H36M.flip), np.array(get_skeleton("lift17").flip)
+EVIDENCE = {"rays", "scores", "view", "root_in_camera"}
 _ACROSS = np.array([-1.0, 1.0, 1.0])  # mirrors a point at the plane x = 0
 
 
@@ -31,7 +32,8 @@ class SeenMotion:
         view: (N, 3, 3) rotation of the static camera, camera axes from world axes, or None.
         root_in_camera: (N, T, 3) the root as the camera sees it, or None.
 
-    Raises ValueError for shapes that do not belong together, and for 2D evidence in parts.
+    Raises ValueError for shapes that do not belong together or hold no frame, values of what is seen that are not
+    finite, and 2D evidence in parts.
     """
 
     joints: np.ndarray
@@ -43,17 +45,21 @@ class SeenMotion:
     root_in_camera: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        n, frames = np.shape(self.joints)[:2] if np.ndim(self.joints) == 4 else (0, 0)
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        for name, value in given.items():
+            object.__setattr__(self, name, np.asarray(value))
+        n, frames = self.joints.shape[:2] if self.joints.ndim == 4 else ("pieces", "frames")
         wanted = {"joints": (n, frames, JOINTS, 3), "root": (n, frames, 3), "sigma": (n, frames, JOINTS),
                   "rays": (n, frames, JOINTS, 2), "scores": (n, frames, JOINTS), "view": (n, 3, 3),
                   "root_in_camera": (n, frames, 3)}  # fmt: skip
-        for name, shape in wanted.items():
-            value = getattr(self, name)
-            if value is not None and np.shape(value) != shape:
-                raise ValueError(f"got {name} of shape {np.shape(value)}, expected {shape} (pieces, frames, joints "
-                                 f"{JOINTS}, ...), as the joints say.")
-        parts = [getattr(self, name) is None for name in ("rays", "scores", "view", "root_in_camera")]
-        if any(parts) != all(parts):
+        for name in given:
+            if getattr(self, name).shape != wanted[name] or not frames:
+                shape = ", ".join(map(str, wanted[name]))
+                raise ValueError(f"got {name} of shape {getattr(self, name).shape}, expected ({shape}), as the joints "
+                                 "say, with at least one frame.")
+            if name != "rays" and not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"got {name} with values that are not finite; bridge gaps first.")
+        if 0 < len(EVIDENCE & set(given)) < len(EVIDENCE):
             raise ValueError("got 2D evidence in parts, expected rays, scores, view and root_in_camera, or none.")
 
     def __len__(self) -> int:

@@ -58,8 +58,16 @@ def without_motion(features: np.ndarray) -> np.ndarray:
     return still
 
 
+def without_evidence(features: np.ndarray) -> np.ndarray:
+    """The same features as those of a motion whose keypoints are not known, as after other tools."""
+    blind, start = features.copy(), PARTS["joints"]
+    blind[..., start : start + PARTS["offsets"] + PARTS["scores"]] = 0.0
+    blind[..., -sum(PARTS[name] for name in ("view", "depth", "way")) : -PARTS["way"]] = 0.0
+    return blind
+
+
 def way_of(joints: np.ndarray, root: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """How people moved since the frame before, (N, T, 4): metres to their left, ahead, up, and the turn in radians.
+    """How people moved since the frame before, (N, T, 4): metres to their left, back, up, and the turn in radians.
 
     joints (N, T, 17, 3), root (N, T, 3): metres, world; rotation: (N, T, 3, 3), the heading that the way is told in;
     the turn is that of the poses' own headings. Nought in the first frame.

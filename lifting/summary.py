@@ -26,9 +26,10 @@ def summary(take, paths: Iterable) -> str:  # noqa: ANN001  the type would impor
         )
         if doubted := describe_spans(report):
             lines.append(f"    not to be trusted: {doubted}")
-    lines += [*world_lines(take), *body_lines(take)]
+    lines += [*world_lines(take), *body_lines(take), *future_lines(take)]
     lines += [f"  assumed: {sentence}" for sentence in take.assumed]
-    lines += [f"  warning: {sentence}" for sentence in [*take.metadata["warnings"], *body_warnings(take)]]
+    lines += [f"  warning: {sentence}" for sentence in [*take.metadata["warnings"], *body_warnings(take),
+                                                   *take.metadata.get("future", {}).get("warnings", ())]]
     return "\n".join(map(printable, [*lines, *(f"wrote {path}" for path in paths)]))
 
 
@@ -45,6 +46,17 @@ def world_lines(take) -> list[str]:  # noqa: ANN001
         return []
     doubt = f", +-{world['sigma_degrees']:.1f} degrees" if world["sigma_degrees"] > 0 else ""
     return [f"  world: gravity from the {world['source']}{doubt}"]
+
+
+def future_lines(take) -> list[str]:  # noqa: ANN001
+    """By what the future was predicted, how far, and how uncertain its end is, in one line; none without one."""
+    about = take.metadata.get("future")
+    known = [person.future for person in take.people if person.future is not None]
+    if not about or not known:
+        return []
+    doubt = 1000 * sum(float(future.sigma[-1, 1:].mean()) for future in known) / len(known)
+    return [f"  future: {about['frames']} frames, {about['seconds']:g} s, by {about['predictor']}, at its end within "
+            f"{doubt:.0f} mm for 68 % of the joints"]
 
 
 def fit_summary(take, paths: Iterable) -> str:  # noqa: ANN001

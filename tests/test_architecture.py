@@ -20,13 +20,14 @@ COMMANDS = APPLICATION | {
     *("batch", "cli_batch", "cli_export", "exporting", "quality"),
     *("cli_live", "live", "live_sinks", "live_sources"),
     *("cli_convert", "cli_evaluate", "cli_train", "console", "doctor", "evidence", "footage", "pipeline", "training"),
-    *("cli_completion", "cli_demo", "cli_view", "demo", "summary"),
+    *("cli_completion", "cli_demo", "cli_future", "cli_view", "demo", "future", "future_result", "summary"),
 }
 STREAMS = {
     *("cleaning_causal", "one_euro", "predict", "predict_temporal", "resampling_causal", "smoothing", "streaming"),
     "streaming_networks",
 }
-SHORT = ("batch", "completion", "convert", "demo", "evaluate", "export", "train")
+STRIPS = CORE | {"anatomy", "headings", "seen_motion", "strip_features"}
+SHORT = ("batch", "completion", "convert", "demo", "evaluate", "export", "future", "train")
 # What each part of the library may import, itself always included. A new part needs a line here.
 ALLOWED = {
     **dict.fromkeys(CORE, CORE),
@@ -42,8 +43,10 @@ ALLOWED = {
     "world": CORE | {"contacts", "foot_locking", "gravity", "ground", "levelling", "smoothing", "standing"},
     "body": OWN | {"anatomy", "cleaning", "contacts", "ground", "resampling"},
     "view": OWN | {"joint_angles", "video"},
-    "datasets": OWN | {"anatomy"},
-    "models": OWN | {"anatomy", "checkpoints", "datasets"},
+    **dict.fromkeys(("headings", "seen_motion", "strip_features"), STRIPS),
+    "forecast_metrics": CORE | {"body"},
+    "datasets": OWN | STRIPS,
+    "models": OWN | STRIPS | {"body", "checkpoints", "datasets"},
     **dict.fromkeys(("predict", "predict_temporal"), NETWORK | STREAMS),
     "cleaning_causal": CORE | {"cleaning"},
     "one_euro": set(),
@@ -54,16 +57,28 @@ ALLOWED = {
     "cli_live": COMMANDS | STREAMS,
     "evidence": APPLICATION,
     "quality": OWN | {"anatomy", "cleaning", "predict"},
-    "outputs": APPLICATION | {"evidence", "levelling", "quality", "world"},
+    "forecasters": NETWORK | {"headings", "seen_motion"},
+    "continuation": CORE | {"body", "world"},
+    "future": APPLICATION | {
+        *("continuation", "exporting", "foot_locking", "forecasters", "outputs", "resampling", "seen_motion"),
+        *("seen_person", "world"),
+    },
+    "outputs": APPLICATION | {"continuation", "evidence", "levelling", "quality", "world"},
     "exporting": APPLICATION | {"evidence", "outputs"},
-    "pipeline": APPLICATION | {"evidence", "outputs", "quality", "smoothing", "world"},
+    "pipeline": APPLICATION | {"continuation", "evidence", "future", "outputs", "quality", "smoothing", "world"},
+    "statue": OWN | {"forecasters", "future", "seen_motion", "seen_person", "world"},
+    "future_result": APPLICATION | {
+        *("console", "continuation", "evidence", "forecast_metrics", "future", "outputs", "quality", "statue", "world"),
+    },
     "workers": set(),
-    "batch": APPLICATION | {"console", "evidence", "footage", "outputs", "pipeline", "quality", "workers"},
+    "batch": APPLICATION | {
+        *("console", "continuation", "evidence", "footage", "outputs", "pipeline", "quality", "workers"),
+    },
     "doctor": APPLICATION,
     **dict.fromkeys(("console", "demo"), set()),
     "summary": {"console", "quality"},
     "footage": APPLICATION | {"evidence", "training"},
-    "training": NETWORK | {"predict", "predict_temporal"},
+    "training": NETWORK | STRIPS | {"predict", "predict_temporal"},
     **dict.fromkeys(("cli", *(f"cli_{name}" for name in SHORT)), COMMANDS),
     "cli_view": COMMANDS | {"outputs", "world"},
 }
@@ -71,7 +86,7 @@ LIGHT = {
     *OWN,
     *("anatomy", "body", "checkpoints", "cleaning", "cli", "console", "contacts", "doctor", "evidence", "ground"),
     *("foot_locking", "gravity", "levelling", "outputs", "pipeline", "quality", "smoothing", "workers", "world"),
-    *("standing", "resampling", "tracks", "trajectory"),
+    *("standing", "resampling", "tracks", "trajectory", "continuation"),
     *("cleaning_causal", "cli_live", "live_sources", "one_euro", "resampling_causal"),
 }
 HEAVY = {

@@ -162,6 +162,15 @@ def test_the_warp_never_costs_more_than_keeping_step():
     np.testing.assert_allclose(single, future_errors(prediction, truth, warped=True)[3])
 
 
+def test_warping_does_nothing_for_a_prediction_that_stands_still():
+    """All predicted frames are alike, and so are all matches of a true one: PHD's "Constant" with and without it."""
+    truth = walks(4, 30, 17, 3)
+    still = np.repeat(truth[:, :1], 30, axis=1)
+    for aligned in (False, True):
+        raw, warped = (future_errors(still, truth, aligned=aligned, warped=w) for w in (False, True))
+        np.testing.assert_allclose(warped, raw, atol=1e-9)
+
+
 def test_means_over_matches():
     matches = np.array([[True, False], [True, True]])
     np.testing.assert_allclose(mean_of_matches([[1.0, np.nan], [3.0, 5.0]], matches), [2.0, 5.0])

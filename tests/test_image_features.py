@@ -126,3 +126,16 @@ def test_resampling_to_their_own_rate_changes_nothing():
     np.testing.assert_array_equal(ImageFeatures(random(1, 3), [2.0]).at(25.0).features, random(1, 3))
     with pytest.raises(ValueError, match="got 0 frames/s"):
         image.at(0)
+
+
+def test_features_at_the_times_of_a_lift_stand_beside_its_own():
+    image = ImageFeatures(random(10, 3), 1 + np.arange(10) / 30)
+    times = np.array([1 - 0.03, 1.0, 1.05, 1.3, 1.3 + 0.03])
+    lifted = random(5, 4, seed=1)
+    joined = np.concatenate([lifted, image.sampled(times).features], axis=-1)
+    assert joined.shape == (5, 7)
+    np.testing.assert_allclose(joined[[0, 1, 3, 4], 4:], image.features[[0, 0, 9, 9]], atol=1e-6)
+    np.testing.assert_allclose(joined[2, 4:], image.features[[1, 2]].mean(0), atol=1e-6)
+    for wrong in ([0.9, 1.1], [1.1, 1.4]):
+        with pytest.raises(ValueError, match="expected them within those of the features, 1.000 to 1.300 s"):
+            image.sampled(np.array(wrong))

@@ -9,4 +9,7 @@ Data sets as clips (`clips`: one camera's view of one take): `opening` recognise
 `clip_file` (our own `.h5`, which streams), `mocap_rig`, `h36m` (with `h36m_cameras`), `videopose3d`, `humaneva`,
 `mpi_inf_3dhp` or `threedpw`; `world_clips` is what those have in common that hold joints in the world. From clips to
 batches: `budgets` which frames are labelled, `windows` batches, `frame_store` their frames, `loader` prefetching.
+
+Forecasting and temporal bodies: `future_windows` and `strip_windows` are what they learn from, `h36m_expmap` reads
+Human3.6M's exponential maps for its forecasting protocol, `image_features` vectors of image backbones from `.h5`.
 """

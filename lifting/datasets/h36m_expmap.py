@@ -13,6 +13,7 @@ of the windows are as the public evaluations have them, written down without the
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,7 +69,9 @@ def read_expmaps(path: str | Path) -> np.ndarray:
         raise FileNotFoundError(f"there is no file {path}, expected Human3.6M exponential maps such as S5/walking_1.txt"
                                 "; they are shared with the code of forecasting papers.")
     try:
-        values = np.atleast_2d(np.loadtxt(path, delimiter=",", dtype=np.float64))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of an empty file, which is refused below
+            values = np.atleast_2d(np.loadtxt(path, delimiter=",", dtype=np.float64))
     except (ValueError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as numbers between commas: {str(error).rstrip('.')}; expected "
                          f"{width} of them a line.") from error

@@ -5,9 +5,10 @@ computed beforehand. A file holds the dataset ``features`` (T, F), and beside it
 (T,) in seconds or ``frames`` (T,) whole numbers at ``fps``; ``fps`` is a dataset or an attribute. With several people
 each has a group of their own with these datasets. Other datasets are left alone.
 
-A model over movie strips takes a number of features per frame and does not ask what they mean: image features alone, or
-beside those of a lift, ``np.concatenate([of the lift, image.at(25.0).features], axis=-1)`` of the same frames. Features
-of a backbone have another scale than metres; normalise them by the training set's mean and deviation.
+A model over movie strips (`lifting.models.strips`) takes a number of features per frame, at 25 frames per second, and
+does not ask what they mean: image features alone, ``image.at(25.0).features``, or after those of a lift along the last
+axis, ``np.concatenate([features of the lift, image.sampled(times of the lift).features], axis=-1)``. Features of a
+backbone have another scale than metres; normalise them by the training set's mean and deviation.
 """
 
 from __future__ import annotations
@@ -52,18 +53,28 @@ class ImageFeatures:
         return len(self.features)
 
     def at(self, fps: float) -> ImageFeatures:
-        """The features every 1 / fps seconds from the first frame on, each blended from the two around it in time.
-
-        Gaps are bridged in the same way. Raises ValueError for a rate that is not positive.
-        """
+        """The features every 1 / fps seconds from the first frame on, as `sampled`; ValueError unless fps > 0."""
         if not (np.isfinite(fps) and fps > 0):
             raise ValueError(f"got {fps} frames/s, expected a positive number.")
-        span = self.times[-1] - self.times[0]
         # A frame that is due at the very end must not be lost to rounding.
-        times = self.times[0] + np.arange(int(span * fps + 1e-6) + 1) / fps
-        after = np.clip(np.searchsorted(self.times, times), 1, max(len(self) - 1, 1))
-        before, after = after - 1, np.minimum(after, len(self) - 1)
-        step = np.maximum(self.times[after] - self.times[before], 1e-12)
+        count = int((self.times[-1] - self.times[0]) * fps + 1e-6) + 1
+        return self.sampled(self.times[0] + np.arange(count) / fps)
+
+    def sampled(self, times: np.ndarray) -> ImageFeatures:
+        """The features at such times (n,) in seconds, each blended from those of the two frames around it.
+
+        Gaps are bridged in the same way; up to one frame beyond the ends the outermost frame stands. Raises ValueError
+        for times further out.
+        """
+        times = np.asarray(times, np.float64)
+        reach = np.median(np.diff(self.times)) if len(self) > 1 else 0.0
+        first, last = self.times[0] - reach - 1e-6, self.times[-1] + reach + 1e-6
+        if times.size and not (first <= times.min() and times.max() <= last):
+            raise ValueError(f"got times from {times.min():.3f} to {times.max():.3f} s, expected them within those of "
+                             f"the features, {self.times[0]:.3f} to {self.times[-1]:.3f} s; cut the motion.")
+        after = np.clip(np.searchsorted(self.times, times), min(1, len(self) - 1), len(self) - 1)
+        before = np.maximum(after - 1, 0)
+        step = np.where(after > before, self.times[after] - self.times[before], 1.0)
         share = np.clip((times - self.times[before]) / step, 0.0, 1.0)[:, None].astype(np.float32)
         return ImageFeatures((1 - share) * self.features[before] + share * self.features[after], times)
 

@@ -47,6 +47,7 @@ class Format:
         read: ``read(path) -> Take``, or None.
         make_files: ``make_files(take, meshes, path)`` for a take as people look at it, `meshes` those of its fitted
             bodies: gives the files, each with a function that writes it, whole or not at all; or None.
+        beside: whether it shows a predicted future beside the motion; all others get it as frames after the last.
         one_person: whether a file holds one person, so that others go to files of their own.
         package: what has to be installed to write it, with the extra of setup.py that brings it; or None.
     """
@@ -55,6 +56,7 @@ class Format:
     write: Callable[[Take, Path], None] | None = None
     read: Callable[[Path], Take] | None = None
     make_files: Callable[[Take, Sequence[SkinnedMesh], Path], Files] | None = None
+    beside: bool = False
     one_person: bool = False
     package: tuple[str, str] | None = None
 
@@ -98,7 +100,7 @@ MOTION_FORMATS: dict[str, Format] = {
     ".trc": Format("markers for OpenSim", make_files=_lazy("trc", "trc_files"), one_person=True),
     ".mot": Format("joint angles for OpenSim", make_files=_lazy("angles", "mot_files"), one_person=True),
     ".angles.csv": Format("joint angles as a table", make_files=_lazy("angles", "angles_csv_file")),
-    ".html": Format("a page that plays in any browser", make_files=_lazy(".view.page", "page_files")),
+    ".html": Format("a page that plays in any browser", make_files=_lazy(".view.page", "page_files"), beside=True),
     ".png": Format("plots of joint angles and speeds", make_files=_lazy(".view.plots", "plot_files")),
     ".c3d": Format("points for motion analysis", make_files=_lazy("c3d_file", "c3d_files"), one_person=True,
                    package=("ezc3d", "c3d")),

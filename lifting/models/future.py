@@ -91,7 +91,7 @@ class DctMlp(nn.Module):
         super().__init__()
         self.register_buffer("into", cosine_basis(context), persistent=False)
         self.register_buffer("back", cosine_basis(future).T.contiguous(), persistent=False)
-        self.stem = nn.Linear(FEATURES, width)
+        self.stem = nn.Linear(FEATURES + 2 * OUTPUTS, width)
         self.blocks = nn.ModuleList([_TimeMix(context, width, dropout) for _ in range(layers)])
         self.resize = nn.Linear(context, future)
         self.heads = Heads(width)
@@ -101,12 +101,20 @@ class DctMlp(nn.Module):
 
         log sigma: (N, Tf, SIGMAS). truth and own are for predictors that follow up their own frames.
         """
-        x = self.stem((self.into @ context).transpose(0, 1))
+        way = context[..., :OUTPUTS] - context[:, -1:, :OUTPUTS]
+        inputs = torch.cat([context, SPEED / 5 * way, _speeds(context)], -1)
+        x = self.stem((self.into @ inputs).transpose(0, 1))
         for block in self.blocks:
             x = block(x)
         x = _over_time(x, self.back @ self.resize.weight, self.back @ self.resize.bias)
         values, log_sigma = self.heads(x)
         return values.transpose(0, 1), log_sigma.transpose(0, 1)
+
+
+def _speeds(context: Tensor) -> Tensor:
+    """How poses and root (N, T, OUTPUTS) change from the frame before to each frame, metres per second."""
+    points = context[..., :OUTPUTS]
+    return SPEED * torch.cat([torch.zeros_like(points[:, :1]), points.diff(dim=1)], 1)
 
 
 def _over_time(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -146,11 +154,10 @@ class _FrameAfterFrame(nn.Module):
         truth: (N, Tf, OUTPUTS), relative to the last seen pose, for scheduled sampling (Bengio et al., NeurIPS 2015):
         each frame is followed up with the network's `own` prediction with that probability, else with the truth.
         """
-        points, state = context[..., :OUTPUTS], None
-        change = torch.cat([torch.zeros_like(points[:, :1]), points.diff(dim=1)], 1)
+        speeds, state = _speeds(context), None
         for k in range(context.shape[1]):
-            x, state = self.read(context[:, k], SPEED * change[:, k], state)
-        last, place, said = context[:, -1], torch.zeros_like(points[:, 0]), []
+            x, state = self.read(context[:, k], speeds[:, k], state)
+        last, place, said = context[:, -1], torch.zeros_like(context[:, 0, :OUTPUTS]), []
         for k in range(self.future):
             before, (step, log_sigma) = place, self.heads(x)
             place = place + step

@@ -34,10 +34,12 @@ def write_overlay(
     *,
     meshes: Sequence[SkinnedMesh] | None = None,
     max_size: tuple[int, int] = MAX_SIZE,
+    predicted: int = 0,
 ) -> Path:
     """Write an MP4 that shows the video with its 2D skeletons beside the 3D motion, one output frame per frame.
 
-    People with a mesh in `meshes` (by its `person_id`) are drawn as that instead, in the video and in 3D.
+    People with a mesh in `meshes` (by its `person_id`) are drawn as that instead, in the video and in 3D. The last
+    `predicted` frames of the take are said to be the future.
 
     `frames` yields (seconds, rgb (H, W, 3) uint8), cheapest at `shown_size`, and is consumed one by one; each is shown
     with the take's nearest frame, and bare when the take has none within one frame of it. The file appears under its
@@ -47,7 +49,7 @@ def write_overlay(
     """
     from lifting.video import VideoWriter
 
-    overlay = Overlay(take, max_size, meshes)
+    overlay = Overlay(take, max_size, meshes, predicted)
     first, pending = None, None
     with VideoWriter(path, overlay.size, take.fps) as writer, ThreadPoolExecutor(1) as encoder:
         for seconds, rgb in frames:
@@ -69,9 +71,10 @@ class Overlay:
         take: Take,
         max_size: tuple[int, int] = MAX_SIZE,
         meshes: Sequence[SkinnedMesh] | None = None,
+        predicted: int = 0,
     ):
         """Lay the picture out for `take` within `max_size` (width, height) pixels; ValueError for foreign meshes."""
-        self.take = take
+        self.take, self._seen = take, len(take) - predicted
         self._painter = _painter(take, meshes or ())
         self.layout = plan_layout(take.image_size, max_size)
         self.size = self.layout.size
@@ -123,7 +126,10 @@ class Overlay:
         x = 10 + draw.draw_text(image, f"{int(minutes):02d}:{rest:05.2f}", (10, middle), size, (255, 255, 255))
         x += 14
         x += draw.draw_text(image, f"{self.take.fps:.4g} fps", (x, middle), size, TEXT, alpha=0.75) + 14
-        if frame is not None and not _people_in(self.take, frame):
+        if frame is not None and frame >= self._seen:
+            ahead = self._times[frame] - self._times[self._seen - 1]
+            draw.draw_text(image, f"predicted, +{ahead:.2f} s", (x, middle), size, (255, 200, 90))
+        elif frame is not None and not _people_in(self.take, frame):
             draw.draw_text(image, "nobody found in this frame", (x, middle), size, (255, 200, 90))
         unit = f"grid: metres from {self._panel.scene.origin}"
         draw.draw_text(image, unit, (self.layout.width + 8, middle), size, TEXT, alpha=0.75)

@@ -20,7 +20,7 @@ from lifting import __version__
 from lifting.files import atomic_write
 from lifting.meshes import SkinnedMesh
 from lifting.motion import Motion, Take
-from lifting.view.page_data import Layer, companion_layer, frame_of, pack, result_layer
+from lifting.view.page_data import Layer, companion_layer, frame_of, future_layer, pack, result_layer
 
 SCRIPTS = ("figures.js", "camera.js", "renderer.js", "page.js")
 _LABELS = {"truth": "truth", "future": "predicted future"}
@@ -42,7 +42,8 @@ def write_page(
         meshes: fitted bodies of its people, drawn in place of their bones.
         truth: recorded motion, drawn over the result or side by side: a take on the same clock, or one person's motion
             at the take's frames.
-        ghost: a predicted future: a take on the same clock, or the main person's motion after the take's last frame.
+        ghost: a predicted future: a take on the same clock, or the main person's motion after the take's last frame;
+            default: that of its people, where it is known.
 
     A long take shows every n-th frame, as its caption says. Raises ValueError for meshes or a truth that do not span
     the take, and OSError for an unwritable place.
@@ -70,6 +71,8 @@ def page_html(
     layers = [result_layer(take, meshes)]
     layers += [companion_layer(kind, _label(kind, other), other, take)
                for kind, other in (("truth", truth), ("future", ghost)) if other is not None]  # fmt: skip
+    if ghost is None and any(person.future is not None for person in take.people):
+        layers.append(future_layer(take, _LABELS["future"]))
     scene, numbers = pack(layers, frame_of(take), take.camera)
     scene |= {
         "name": take.name, "fps": take.fps, "frames": len(take), "headline": _headline(take),
@@ -117,6 +120,8 @@ def _caption(take: Take, meshes: Sequence[SkinnedMesh], layers: Sequence[Layer],
     if scene["step"] > 1:
         lines.append(f"To keep the page small, 1 of {scene['step']} frames is in it, and the rest is interpolated.")
     lines += [f"{layer.label}: drawn as given, not aligned to the result." for layer in layers if layer.kind == "truth"]
+    if ghost := take.metadata.get("future"):
+        lines.append(f"Predicted future: {ghost['seconds']:g} s by {ghost['predictor']}, seen by no camera.")
     sources = [f"{what} {take.metadata[key]}" for key, what in (("detector", "2D by"), ("weights", "lifted by"))
                if take.metadata.get(key)]  # fmt: skip
     return [*lines, f"Made with lift {__version__}" + "".join(f", {source}" for source in sources) + "."]

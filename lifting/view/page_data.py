@@ -124,6 +124,13 @@ def companion_layer(kind: str, label: str, other: Take | Motion, take: Take) -> 
     return Layer(kind, label, times, tuple((number, _in_frame(motion, frame, camera)) for number, motion in people))
 
 
+def future_layer(take: Take, label: str) -> Layer:
+    """The futures of the people of a take, after its last frame."""
+    people = tuple((person.id, _in_frame(person.future, frame_of(take), take.camera)) for person in take.people)
+    frames = next(len(future) for _, future in people if future is not None)
+    return Layer("future", label, take.times[-1] + np.arange(1, frames + 1) / take.fps, people)
+
+
 def frame_of(take: Take) -> str:
     """In which frame the people of a take are; ``camera`` where nobody was lifted."""
     parts = [part for person in take.people for part in (person.motion, person.body) if part is not None]

@@ -26,18 +26,23 @@ class StripBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, T, C)."""
-        h = x
+        return self.read(x)[0]
+
+    def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The block's output (N, T, C), and what `step` must remember to go on after it: (N, 2, 2, C)."""
+        h, kept = x, []
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
             h = functional.relu(norm(h))
             if self.causal:
                 padded = torch.cat([h[:, :1], h[:, :1], h], 1)
             else:
                 padded = functional.pad(h, (0, 0, 1, 1))
+            kept.append(padded[:, -2:])
             h = convolution(torch.cat([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], -1))
-        return x + self.drop(h)
+        return x + self.drop(h), torch.stack(kept, 1)
 
     def step(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The block's output (N, C) for the next frame, and what it must remember: (N, 2, 2, C)."""
+        """The output (N, C) of a causal block for the next frame, and what it must remember: (N, 2, 2, C)."""
         h, kept = x, []
         for number, (norm, convolution) in enumerate(zip(self.norms, self.convolutions, strict=True)):
             h = functional.relu(norm(h))

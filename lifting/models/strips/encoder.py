@@ -29,31 +29,37 @@ class StripEncoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (N, T, F) to movie strips (N, T, C)."""
-        x = self.stem(features)
+        return self.read(features)[0]
+
+    def read(self, features: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Movie strips (N, T, C) and, of a causal encoder, the state to pass to `step` with the frame after them."""
+        x, states = self.stem(features).float(), []  # in full precision from block to block
         for block in self.blocks:
-            x = block(x)
-        return x
+            x, kept = block.read(x)
+            states.append(kept)
+        return x, states
 
     def step(self, frame: Tensor, state: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """The strip (N, C) of the next frame (N, F) of a causal encoder, and the state to pass with the one after it.
 
         The same numbers as `forward` on all frames so far. Without a state the frame is the first one.
         """
-        x, states = self.stem(frame), []
+        x, states = self.stem(frame).float(), []
         for number, block in enumerate(self.blocks):
             x, kept = block.step(x, None if state is None else state[number])
             states.append(kept)
         return x, states
 
-    def extend(self, strips: Tensor, frames: int) -> Tensor:
-        """Own predictions (N, frames, C) that go on after strips (N, T, C), each made from those before it.
 
-        The encoder of PHD's autoregressive predictor reads strips and says the next one: the last of its outputs.
-        """
-        state, following, future = None, None, []
-        for strip in strips.unbind(1):
-            following, state = self.step(strip, state)
-        for _ in range(frames):
-            future.append(following)
-            following, state = self.step(following, state)
-        return torch.stack(future, 1)
+def extend(predictor: nn.Module, values: Tensor, frames: int) -> Tensor:
+    """Own predictions (N, frames, C) that go on after values (N, T, C), each made from those before it.
+
+    The predictor reads values and says the next one, the last of its outputs: a causal `StripEncoder`, or anything with
+    the same `read` and `step`. Every value is read once.
+    """
+    said, state = predictor.read(values)
+    future = [said[:, -1]]
+    while len(future) < frames:
+        following, state = predictor.step(future[-1], state)
+        future.append(following)
+    return torch.stack(future[:frames], 1)

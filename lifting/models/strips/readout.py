@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-WAY = 4  # metres per frame to the left, ahead and up, and the turn to the left in radians per frame
+WAY = 4  # metres per frame to the left, back and up, and the turn to the left in radians per frame
 
 
 class BodyState(NamedTuple):
@@ -78,7 +78,15 @@ class BodyReadout(nn.Module):
 
     def forward(self, strips: Tensor) -> BodyState:
         """The state at every strip."""
-        codes, shape, way = self.regressor(strips).split(self.sizes, -1)
+        return self.state(self.values(strips))
+
+    def values(self, strips: Tensor) -> Tensor:
+        """The state as numbers (..., sum of `sizes`): codes, shape, way."""
+        return self.regressor(strips).float()
+
+    def state(self, values: Tensor) -> BodyState:
+        """The state that numbers (..., sum of `sizes`) stand for."""
+        codes, shape, way = values.split(self.sizes, -1)
         return BodyState(rotations_from_codes(codes), shape, way, codes)
 
 

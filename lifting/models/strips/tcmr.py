@@ -23,7 +23,8 @@ class TcmrConfig:
     """Sizes of a `Tcmr`.
 
     frames: of a window; the body is that of frame ``frames // 2``. residual: add the present frame's own features, as
-    in VIBE and the ablation. forecast: whether past and future are read apart.
+    in VIBE and the ablation. forecast: whether past and future are read apart. peek: let both of them see the present
+    frame, too; an ablation.
     Raises ValueError for sizes below 1 and windows of fewer than three frames.
     """
 
@@ -37,6 +38,7 @@ class TcmrConfig:
     dropout: float = 0.0
     residual: bool = False
     forecast: bool = True
+    peek: bool = False
 
     def __post_init__(self) -> None:
         if min(self.features, self.joints, self.shapes, self.width, self.hidden, self.layers) < 1 or self.frames < 3:
@@ -59,9 +61,10 @@ class Tcmr(nn.Module):
     """Recurrent encoders, attention and readout."""
 
     def __init__(self, features: int, joints: int, shapes: int, frames: int, width: int, hidden: int, layers: int,
-                 dropout: float, residual: bool, forecast: bool) -> None:  # fmt: skip
+                 dropout: float, residual: bool, forecast: bool, peek: bool) -> None:  # fmt: skip
         super().__init__()
-        self.middle, self.residual, self.forecast = frames // 2, residual, forecast
+        self.frames, self.middle, self.residual, self.forecast = frames, frames // 2, residual, forecast
+        self.last, self.next = self.middle + peek, self.middle + 1 - peek
         self.stem = nn.Linear(features, width)
         drop = dropout if layers > 1 else 0.0
         self.all_frames = nn.GRU(width, width, layers, batch_first=True, bidirectional=True, dropout=drop)
@@ -82,8 +85,8 @@ class Tcmr(nn.Module):
         x = self.stem(features)
         read = [self.all_frames(x)[0][:, self.middle]]
         if self.forecast:
-            read.append(self.past(x[:, : self.middle])[0][:, -1])
-            read.append(self.future(x[:, self.middle + 1 :].flip(1))[0][:, -1])
+            read.append(self.past(x[:, : self.last])[0][:, -1])
+            read.append(self.future(x[:, self.next :].flip(1))[0][:, -1])
         read = [project(functional.relu(r)) for project, r in zip(self.project, read, strict=True)]
         if self.residual:
             read = [r + x[:, self.middle] for r in read]
