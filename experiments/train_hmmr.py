@@ -3,12 +3,12 @@
     python -m experiments.lift_bodies
     python -m experiments.train_hmmr [--seed 0]
 
-Windows of 20 frames (as in the paper), read out at eight random ones. Real strips come from lifted clips; the
+Windows of 20 frames (as in the paper), read out at six random ones. Real strips come from lifted clips; the
 hallucinator sees every frame lifted alone, without its motion, and learns the real strip of that frame (distillation)
 and, through the same readouts, the body now and five frames before and after. A factorised discriminator learns the
 rotations of the labelled windows, those of mocap_rot24. With ``--labelled 0.25 --unlabelled 0.67`` a quarter of the
-recordings has 3D labels and 67 % of the others are 2D-only clips, half of every batch: keypoints by the camera of PHD's
-equation 6, priors and constant shape are all that they teach.
+recordings has 3D labels and 67 % of the others are 2D-only clips, drawn as often as those with labels: keypoints by the
+camera of PHD's equation 6, priors and constant shape are all that they teach.
 
 Losses are those of the paper with the weights of `lifting.training.strip_losses`, which are ours (inputs are lifted
 keypoints, joints are in metres, the 2D loss is Geman-McClure's). One in twelve recordings is held out to choose
@@ -31,13 +31,14 @@ import lifting
 from experiments.lift_bodies import PATH, load_bodies
 from experiments.train_future import HELD_OUT
 from lifting.body import load_body
-from lifting.datasets.strip_windows import BodyPiece, StripBatch, StripWindows, body_flip, every_window, make_batch
+from lifting.datasets.strip_windows import BodyPiece, StripBatch, body_flip, every_window, make_batch
 from lifting.metrics import joint_errors, procrustes_align
 from lifting.models.strips.body import StripBody
 from lifting.models.strips.files import build_strips, save_strips
 from lifting.models.strips.hmmr import Hmmr, HmmrConfig, PoseDiscriminator
 from lifting.models.strips.phd import StripLift
-from lifting.strip_features import FEATURES, without_motion
+from lifting.models.strips.readout import BodyState
+from lifting.strip_features import FEATURES, without_evidence, without_motion
 from lifting.training.loop import LoopConfig, Run, fit
 from lifting.training.strip_losses import (
     LOSS_WEIGHTS,
@@ -48,9 +49,10 @@ from lifting.training.strip_losses import (
     tensors,
 )
 
-FRAMES, READ = 20, 8  # of a window, and how many of them are read out in a step
+BLIND = 0.15  # share of windows whose keypoints the network does not see, as of motion from other tools
+FRAMES, READ = 20, 6  # of a window, and how many of them are read out in a step
 DELTA = 5
-DELTA_LOSSES = ("joints", "rotations", "keypoints")  # the others are those of the present
+JUDGED = 2  # bodies per window and step that the discriminator looks at
 PARTS = ("deltas", "hallucinator", "adversarial", "constant_shape", "context")
 OTHER_WEIGHTS = {"discriminator": 0.1, "distillation": 1.0}  # the first moves the discriminator alone
 
@@ -68,15 +70,47 @@ class HmmrTraining(nn.Module):
         return torch.func.functional_call(self.judge, fixed, (rotations,))
 
 
-class Batches(torch.utils.data.Dataset):
-    """Batch k of the endless stream: the same windows lifted as clips and frame by frame; pure in the seed and k."""
+class PreparedWindows:
+    """What `StripWindows` draws with headings of every frame, at a fifth of the time: pieces are prepared only once.
 
-    def __init__(self, seen: StripWindows, alone: StripWindows, batch: int, seed: int) -> None:
-        self.seen, self.alone, self.batch, self.seed = seen, alone, batch, seed
+    Other than there, the way in the first frame of a window is that from the frame before it, if there is one. In
+    `BLIND` of them the features tell nothing of the keypoints; the losses still see these.
+    """
+
+    def __init__(self, known: list[BodyPiece], filmed: list[BodyPiece], flip: np.ndarray, source: str) -> None:
+        pieces = [*known, *filmed]
+        batches = [make_batch([piece], flip, source=source, mirror=np.array([mirror]))
+                   for mirror in (False, True) for piece in pieces]  # fmt: skip
+        self.values = {name: np.concatenate([getattr(batch, name)[0] for batch in batches])
+                       for name in StripBatch._fields if name not in ("shape", "labelled")}  # fmt: skip
+        self.shape = np.concatenate([np.repeat(piece.shape[None], len(piece), 0) for piece in pieces])
+        lengths = np.array([len(piece) for piece in pieces])
+        starts = [end - length + np.arange(max(length - FRAMES + 1, 0))
+                  for length, end in zip(lengths, lengths.cumsum(), strict=True)]  # fmt: skip
+        self.frames = int(lengths.sum())
+        self.starts = [np.concatenate(some) if some else np.zeros(0, int)
+                       for some in (starts[: len(known)], starts[len(known) :])]  # fmt: skip
+
+    def __call__(self, batch: int, rng: np.random.Generator) -> StripBatch:
+        """So many windows with 3D labels and, if there are any, as many that are 2D-only clips."""
+        drawn = [some[rng.integers(len(some), size=batch)] for some in self.starts if len(some)]
+        start = np.concatenate(drawn)
+        frames = (start + self.frames * rng.integers(2, size=len(start)))[:, None] + np.arange(FRAMES)
+        labelled = (np.arange(len(start)) < batch).astype(np.float32)
+        drawn = {name: value[frames] for name, value in self.values.items()}
+        blind = (rng.random(len(start)) < BLIND)[:, None, None]
+        drawn["features"] = np.where(blind, without_evidence(drawn["features"]), drawn["features"])
+        return StripBatch(**drawn, shape=self.shape[start], labelled=labelled)
+
+
+class Batches(torch.utils.data.Dataset):
+    """Batch k of the endless stream: the same windows from every source; a pure function of the seed and k."""
+
+    def __init__(self, sources: list[PreparedWindows], batch: int, seed: int) -> None:
+        self.sources, self.batch, self.seed = sources, batch, seed
 
     def __getitem__(self, step: int) -> list[StripBatch]:
-        return [tensors(windows(self.batch, np.random.default_rng([self.seed, step])))
-                for windows in (self.seen, self.alone)]  # fmt: skip
+        return [tensors(windows(self.batch, np.random.default_rng([self.seed, step]))) for windows in self.sources]
 
 
 def at_frames(batch: StripBatch, frames: Tensor) -> StripBatch:
@@ -86,11 +120,23 @@ def at_frames(batch: StripBatch, frames: Tensor) -> StripBatch:
 
 
 def seen_from(batch: StripBatch, frames: Tensor, delta: int) -> StripBatch:
-    """What is true `delta` frames after `frames`, told in the headings of `frames`: what a delta readout has to say."""
+    """What is true `delta` frames after `frames`, told in the headings of `frames`: what a delta readout has to say.
+
+    A delta readout keeps the way of the present.
+    """
     here, there = at_frames(batch, frames), at_frames(batch, frames + delta)
     turn = here.heading @ there.heading.mT
     rotations = torch.cat([turn[:, :, None] @ there.rotations[:, :, :1], there.rotations[:, :, 1:]], 2)
-    return there._replace(rotations=rotations, joints=there.joints @ turn.mT, camera=here.camera, heading=here.heading)
+    return there._replace(rotations=rotations, joints=there.joints @ turn.mT, camera=here.camera, heading=here.heading,
+                          way=here.way)  # fmt: skip
+
+
+def side_by_side(batches: list[StripBatch], axis: int = 0) -> StripBatch:
+    """Batches of tensors as one: of more windows, or of more frames of the same windows (axis 1)."""
+    whole = ("shape", "labelled") if axis else ()
+    joined = {name: torch.cat([getattr(batch, name) for batch in batches], axis) for name in StripBatch._fields
+              if name not in whole}  # fmt: skip
+    return StripBatch(**joined, **{name: getattr(batches[0], name) for name in whole})
 
 
 @dataclass(frozen=True)
@@ -102,61 +148,55 @@ class HmmrLosses:
     without: frozenset[str] = frozenset()
 
     def __call__(self, training: HmmrTraining, batches: list[StripBatch]) -> dict[str, Tensor]:
-        """Named losses of windows lifted as clips and of the same windows lifted frame by frame."""
-        seen, alone = batches
-        frames = torch.randperm(seen.features.shape[1])[:READ].sort().values
-        clip = alone if "context" in self.without else seen
-        strips = real_strips(training.hmmr, clip, self.without)[:, frames]
-        lift, losses = self.read(training, strips, clip, frames)
-        made = [lift]
-        if "hallucinator" not in self.without:
-            still = training.hmmr.hallucinator(without_motion_of(alone.features[:, frames]))
-            lift, of_still = self.read(training, still, alone, frames)
-            losses |= {f"still_{name}": loss for name, loss in of_still.items()}
-            losses["distillation"] = distillation_loss(still, strips)
-            made.append(lift)
-        if "adversarial" not in self.without:
-            judged = torch.cat([lift.present.rotations.detach() for lift in made])
-            real = seen.rotations[seen.labelled > 0][:, frames]
-            losses["discriminator"] = discriminator_loss(training.judge(real), training.judge(judged))
-        return losses
+        """Named losses of windows lifted as clips and, with a hallucinator, of the same lifted frame by frame.
 
-    def read(self, training: HmmrTraining, strips: Tensor, truth: StripBatch, frames: Tensor,
-             ) -> tuple[StripLift, dict[str, Tensor]]:  # fmt: skip
-        """Bodies in strips (N, READ, C) of some frames, and their losses, summed over present, past and future."""
-        lift = training.hmmr.read(strips)
-        losses = body_losses(lift.present, at_frames(truth, frames), self.body, self.shape_sigma)
-        if "adversarial" not in self.without:
-            losses["adversarial"] = adversarial_loss(training.answers(lift.present.rotations))
+        Every loss is a mean over bodies from real and from hallucinated strips, of the present, the past and the
+        future: equal weights, as in the paper.
+        """
+        frames = torch.randperm(batches[0].features.shape[1])[:READ].sort().values
+        strips = [real_strips(training.hmmr, batches[0], self.without)[:, frames]]
+        losses = {}
+        if "hallucinator" not in self.without:
+            strips.append(training.hmmr.hallucinator(still(batches[1].features[:, frames])))
+            losses["distillation"] = distillation_loss(strips[1], strips[0])
+        lift = training.hmmr.read(torch.cat(strips))
+        state, truth = self.everything(lift, side_by_side(batches[: len(strips)]), frames)
+        losses |= body_losses(state, truth, self.body, self.shape_sigma)
         if "constant_shape" in self.without:
             del losses["constant_shape"]
+        if "adversarial" not in self.without:
+            made = lift.present.rotations[:, :JUDGED]
+            real = batches[0].rotations[batches[0].labelled > 0][:, :JUDGED]
+            losses["adversarial"] = adversarial_loss(training.answers(made))
+            losses["discriminator"] = discriminator_loss(training.judge(real), training.judge(made.detach()))
+        return losses
+
+    def everything(self, lift: StripLift, truth: StripBatch, frames: Tensor) -> tuple[BodyState, StripBatch]:
+        """Bodies of the present, past and future of frames and their truths, one behind the other in time."""
+        states, truths = [lift.present], [at_frames(truth, frames)]
         for delta, state in lift.deltas.items() if "deltas" not in self.without else ():
-            known = torch.nonzero((frames + delta >= 0) & (frames + delta < truth.features.shape[1]))[:, 0]
-            if len(known):
-                state = type(state)(*(value[:, known] for value in state))
-                moved = body_losses(state, seen_from(truth, frames[known], delta), self.body, self.shape_sigma)
-                losses |= {name: losses[name] + moved[name] for name in DELTA_LOSSES}
-        return lift, losses
+            inside = (frames + delta >= 0) & (frames + delta < truth.features.shape[1])
+            states.append(BodyState(*(value[:, inside] for value in state)))
+            truths.append(seen_from(truth, frames[inside], delta))
+        return BodyState(*(torch.cat(values, 1) for values in zip(*states, strict=True))), side_by_side(truths, 1)
 
 
 def real_strips(hmmr: Hmmr, clip: StripBatch, without: frozenset[str] = frozenset()) -> Tensor:
     """Strips (N, T, C) of clips; ``context`` left out: every frame by itself, zeros around it."""
     if "context" not in without:
         return hmmr.encoder(clip.features)
-    return hmmr.encoder(without_motion_of(clip.features).flatten(0, 1)[:, None]).unflatten(0, clip.features.shape[:2])[
-        :, :, 0
-    ]
+    alone = still(clip.features).flatten(0, 1)[:, None]
+    return hmmr.encoder(alone)[:, 0].unflatten(0, clip.features.shape[:2])
 
 
-def without_motion_of(features: Tensor) -> Tensor:
+def still(features: Tensor) -> Tensor:
     """`without_motion` of tensors."""
     return torch.from_numpy(without_motion(features.numpy()))
 
 
 def loss_weights(keypoints: float) -> dict[str, float]:
     """The weight of every loss; keypoints: that of the 2D loss."""
-    weights = {**LOSS_WEIGHTS, "keypoints": keypoints}
-    return weights | {f"still_{name}": weight for name, weight in weights.items()} | OTHER_WEIGHTS
+    return {**LOSS_WEIGHTS, **OTHER_WEIGHTS, "keypoints": keypoints}
 
 
 def recording_of(piece: BodyPiece) -> str:
@@ -181,7 +221,7 @@ def label(pieces: list[BodyPiece], labelled: float, unlabelled: float) -> tuple[
     return tuple([piece for piece in pieces if recording_of(piece) in part] for part in parts)
 
 
-def mean_body(windows: StripWindows) -> tuple[Tensor, Tensor]:
+def mean_body(windows: PreparedWindows) -> tuple[Tensor, Tensor]:
     """Mean rotations (K, 3, 3), projected to rotations, and mean shape (S,) of many windows."""
     batch = tensors(windows(256, np.random.default_rng(0)))
     left, _, right = torch.linalg.svd(batch.rotations[batch.labelled > 0].flatten(0, 1).mean(0))
@@ -195,9 +235,8 @@ def scores(hmmr: Hmmr, batches: list[StripBatch], losses: HmmrLosses) -> dict[st
     hmmr.eval()
     found, frames = {}, torch.arange(DELTA, batches[0].features.shape[1] - DELTA)
     seen, alone = batches
-    clip = alone if "context" in losses.without else seen
-    lifts = {"clip": (real_strips(hmmr, clip, losses.without), clip),
-             "still": (hmmr.hallucinator(without_motion_of(alone.features)), alone)}  # fmt: skip
+    lifts = {"clip": (real_strips(hmmr, seen, losses.without), seen),
+             "still": (hmmr.hallucinator(still(alone.features)), alone)}  # fmt: skip
     for name, (strips, truth) in lifts.items():
         lift = hmmr.read(strips[:, frames])
         states = {-DELTA: lift.deltas.get(-DELTA), 0: lift.present, DELTA: lift.deltas.get(DELTA)}
@@ -208,59 +247,82 @@ def scores(hmmr: Hmmr, batches: list[StripBatch], losses: HmmrLosses) -> dict[st
     return found
 
 
-@click.command()
-@click.option("--bodies", default=str(PATH), show_default=True)
-@click.option("--folder", default="runs/future/hmmr", show_default=True)
-@click.option("--steps", default=4000, show_default=True)
-@click.option("--batch", default=32, show_default=True)
-@click.option("--width", default=256, show_default=True)
-@click.option("--hidden", default=128, show_default=True)
-@click.option("--learning-rate", default=1e-3, show_default=True)
-@click.option("--weight-decay", default=0.02, show_default=True)
-@click.option("--dropout", default=0.0, show_default=True)
-@click.option("--without", type=click.Choice(PARTS), multiple=True, help="Leave a part out, as ablations do.")
-@click.option("--source", type=click.Choice(["seen", "alone"]), default="seen", show_default=True,
-              help="What the encoder reads: lifted clips, or clips of frames lifted alone.")  # fmt: skip
-@click.option("--labelled", default=1.0, show_default=True, help="Share of the recordings with 3D labels.")
-@click.option("--unlabelled", default=0.0, show_default=True, help="Share of the others that are 2D-only clips.")
-@click.option("--keypoints", default=LOSS_WEIGHTS["keypoints"], show_default=True, help="Weight of the 2D loss.")
-@click.option("--seed", default=0, show_default=True)
-def main(bodies: str, folder: str, steps: int, batch: int, width: int, hidden: int, learning_rate: float,
-         weight_decay: float, dropout: float, without: tuple[str, ...], source: str, labelled: float,
-         unlabelled: float, keypoints: float, seed: int) -> None:  # fmt: skip
-    """Trains and prints held-out errors."""
-    torch.manual_seed(seed)
-    settings, place, body = dict(click.get_current_context().params), Path(folder), load_body("lite")
-    learned, held_out = split_pieces(Path(bodies))
-    known, filmed = label(learned, labelled, unlabelled)
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. The shipped weights are of the defaults; rows of tables differ in single fields.
+
+    batch: windows with 3D labels; as many of 2D-only clips come on top. without: of `PARTS`, what is left out. source:
+    what the encoder reads, lifted clips (``seen``) or clips of frames lifted ``alone``. labelled: share of the
+    recordings that have 3D labels; unlabelled: share of the others that are 2D-only clips. keypoints: weight of the 2D
+    loss.
+    """
+
+    steps: int = 4000
+    batch: int = 16
+    width: int = 256
+    hidden: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    dropout: float = 0.0
+    without: tuple[str, ...] = ()
+    source: str = "seen"
+    labelled: float = 1.0
+    unlabelled: float = 0.0
+    keypoints: float = LOSS_WEIGHTS["keypoints"]
+    seed: int = 0
+
+
+def train(recipe: Recipe, place: Path, bodies: Path = PATH) -> dict:
+    """Trains, or goes on, in a folder; returns what ``scores.json`` holds."""
+    torch.manual_seed(recipe.seed)
+    body, without = load_body("lite"), frozenset(recipe.without)
+    learned, held_out = split_pieces(bodies)
+    known, filmed = label(learned, recipe.labelled, recipe.unlabelled)
     flip = body_flip(body.joints)
-    windows = [StripWindows(known, flip, FRAMES, filmed, source=kind) for kind in (source, "alone")]
-    config = HmmrConfig(FEATURES, body.num_joints, body.num_shape, width, hidden, dropout, (-DELTA, DELTA))
+    sources = [recipe.source] if "hallucinator" in without else [recipe.source, "alone"]
+    windows = [PreparedWindows(known, filmed, flip, source) for source in sources]
+    config = HmmrConfig(FEATURES, body.num_joints, body.num_shape, recipe.width, recipe.hidden, recipe.dropout,
+                        (-DELTA, DELTA))  # fmt: skip
     hmmr = build_strips(config)
     hmmr.readout.set_mean(*mean_body(windows[0]))
-    run = Run(HmmrTraining(hmmr, body.num_joints),
-              LoopConfig(steps, learning_rate, weight_decay=weight_decay, bfloat16=False), place,
-              settings={"settings": {k: v for k, v in settings.items() if k not in ("folder", "bodies")}})  # fmt: skip
+    schedule = LoopConfig(recipe.steps, recipe.learning_rate, weight_decay=recipe.weight_decay, bfloat16=False)
+    run = Run(HmmrTraining(hmmr, body.num_joints), schedule, place, settings={"recipe": asdict(recipe)})
     run.resume()
-    # 2D-only clips come on top of the labelled windows, whose number per step is that of a run without them.
-    batches = Batches(*windows, 2 * batch if filmed else batch, seed)
-    loader = torch.utils.data.DataLoader(batches, batch_size=None, sampler=range(run.step, steps))
-    shape_sigma = torch.as_tensor(body.shape_sigma, dtype=torch.float32)
-    losses = HmmrLosses(StripBody(body), shape_sigma, frozenset(without))
-    cuts = every_window(held_out, 40, 120)
-    fixed = [tensors(make_batch(cuts, flip, source=kind)) for kind in (source, "alone")]
+    loader = torch.utils.data.DataLoader(Batches(windows, recipe.batch, recipe.seed), batch_size=None,
+                                         sampler=range(run.step, recipe.steps))  # fmt: skip
+    losses = HmmrLosses(StripBody(body), torch.as_tensor(body.shape_sigma, dtype=torch.float32), without)
+    fixed = [tensors(make_batch(every_window(held_out, 40, 120), flip, source=s)) for s in (recipe.source, "alone")]
 
-    def evaluate(training: nn.Module) -> dict[str, list[float]]:
+    def evaluate(training: HmmrTraining) -> dict[str, list[float]]:
         return scores(training.hmmr, fixed, losses)
 
-    fit(run, loader, losses, loss_weights(keypoints), evaluate)
-    found = {"settings": settings, "config": asdict(config), "steps": run.step, "minutes": round(run.seconds / 60, 1),
-             "pieces": [len(known), len(filmed), len(held_out)], "held_out": evaluate(run.averaged)}  # fmt: skip
-    save_strips(place / "weights.safetensors", run.averaged.hmmr, config, training=f"{steps} steps of {batch} windows "
-                f"of {FRAMES} frames of CMU motion capture worn by random adults, lifted from noisy 2D",
-                licence="Apache-2.0", version=lifting.__version__, metrics=found["held_out"])  # fmt: skip
+    fit(run, loader, losses, loss_weights(recipe.keypoints), evaluate)
+    found = {"recipe": asdict(recipe), "minutes": round(run.seconds / 60, 1), "held_out": evaluate(run.averaged),
+             "pieces": {"3D": len(known), "2D only": len(filmed), "held out": len(held_out)}}  # fmt: skip
+    about = (f"{recipe.steps} steps of {recipe.batch} windows of {FRAMES} frames of CMU motion capture, worn by random "
+             "adults and lifted from noisy 2D")  # fmt: skip
+    save_strips(place / "weights.safetensors", run.averaged.hmmr, config, training=about, licence="Apache-2.0",
+                version=lifting.__version__, metrics=found["held_out"])  # fmt: skip
     (place / "scores.json").write_text(json.dumps(found, indent=1))
-    click.echo(json.dumps(found["held_out"]))
+    return found
+
+
+@click.command()
+@click.option("--bodies", type=Path, default=PATH, show_default=True)
+@click.option("--folder", type=Path, default="runs/future/hmmr", show_default=True)
+@click.option("--steps", default=Recipe.steps, show_default=True)
+@click.option("--batch", default=Recipe.batch, show_default=True)
+@click.option("--width", default=Recipe.width, show_default=True)
+@click.option("--dropout", default=Recipe.dropout, show_default=True)
+@click.option("--without", type=click.Choice(PARTS), multiple=True)
+@click.option("--source", type=click.Choice(["seen", "alone"]), default=Recipe.source, show_default=True)
+@click.option("--labelled", default=Recipe.labelled, show_default=True)
+@click.option("--unlabelled", default=Recipe.unlabelled, show_default=True)
+@click.option("--keypoints", default=Recipe.keypoints, show_default=True)
+@click.option("--seed", default=Recipe.seed, show_default=True)
+def main(bodies: Path, folder: Path, **recipe: object) -> None:
+    """Trains and prints held-out errors."""
+    click.echo(json.dumps(train(Recipe(**recipe), folder, bodies)["held_out"]))
 
 
 if __name__ == "__main__":

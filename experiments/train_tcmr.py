@@ -134,7 +134,7 @@ def errors_of(network: nn.Module, body: BodyModel, pieces: list[BodyPiece], sour
 @click.option("--pieces", default=str(PATH), show_default=True)
 @click.option("--folder", default=None, help="[default: runs/future/tcmr_SEED]")
 @click.option("--steps", default=8000, show_default=True)
-@click.option("--batch", default=64, show_default=True)
+@click.option("--batch", default=32, show_default=True)
 @click.option("--width", default=256, show_default=True)
 @click.option("--hidden", default=96, show_default=True)
 @click.option("--dropout", default=0.1, show_default=True)

@@ -330,6 +330,10 @@ def run_batch(
     check_choices("", None, person=options.get("person", "all"), **shared)
     if options.get("future") is not None:
         check_seconds(options["future"])
+    if options.get("refine") is not None:
+        from lifting.strips_refine import check_method
+
+        check_method(options["refine"])
     options = {name: _absolute(value) if name in PATHS else value for name, value in options.items()}
     open_jobs = []
     for job in jobs:

@@ -137,7 +137,9 @@ class NetworkForecaster:
     """
 
     def __init__(self, network: Any, context: int, factor: np.ndarray, errors: np.ndarray, name: str) -> None:
-        self._network, self._factor, self._errors = network.eval(), factor, errors
+        from lifting.models.future import WithMirrorImage
+
+        self._network, self._factor, self._errors = WithMirrorImage(network).eval(), factor, errors
         self.name, self.context, self.longest = name, context, len(factor)
 
     @classmethod

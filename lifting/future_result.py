@@ -75,16 +75,17 @@ def future_of_result(
         planned = plan_outputs([p for paths in every for p in paths], result, video, bodies=fitted, frames=len(take))
         lifted = [person for person in take.people if person.motion is not None]
         check_outputs(planned, {person.id: np.isfinite(person.motion.joints).any((1, 2)) for person in lifted})
-        made = [*predict_take(take, seconds, predictor), *(predict_take(take, seconds, predictor, samples)
-                                                           if samples else ())]  # fmt: skip
+        model = _model(take) if fitted else None
+        made = predict_take(take, seconds, predictor)
+        if samples:
+            made += predict_take(take, seconds, predictor, samples)
         report = describe(made, whole if from_frame is not None else None)
         if from_frame is not None:
             report["warnings"] = [*report["warnings"], SEEN_LATER]
         if statue:
             _add_statues(report, whole, forecaster)
         if mesh:
-            made = [fit_with_future(one, body=recorded_body(take) or "lite") for one in made]
-        model = _model(made[0]) if fitted else None
+            made = [fit_with_future(one, body=model) for one in made]
         for one, paths in zip(made, every, strict=True):
             write_outputs(one, paths, video, float(take.times[0]) or None, None, progress or _silent, body=model)
     return made[0], {**report, "outputs": [str(path) for path in planned]}
@@ -104,7 +105,7 @@ def _silent(iterable: Any, total: int | None, title: str) -> Any:
 def _model(take: Take) -> Any:
     from lifting.body import load_body
 
-    return load_body(recorded_body(take))
+    return load_body(recorded_body(take) or "lite")
 
 
 def describe(made: Sequence[Take], whole: Take | None = None) -> dict:
@@ -168,11 +169,19 @@ def _rounded_mm(metres: np.ndarray) -> list[float]:
 
 
 def _add_statues(report: dict, take: Take, forecaster: Any) -> None:
-    motions = motions_to_continue(take)
+    """Adds everybody's most telling frame, or a warning; ValueError where nobody's can be found."""
+    motions, failures = motions_to_continue(take), []
     for person in report["people"]:
-        found = find_statue(motions[person["id"]], take, forecaster, lambda sentence: None)
+        try:
+            found = find_statue(motions[person["id"]], take, forecaster, lambda sentence: None)
+        except ValueError as error:
+            failures.append(error)
+            report["warnings"] = [*report["warnings"], f"person {person['id']}: {error}"]
+            continue
         person["statue"] = {"frame": found.frame, "time_s": round(float(take.times[found.frame]), 4),
                             "error_falls_mm_per_s": round(1000 * float(found.gain.max()), 1)}  # fmt: skip
+    if len(failures) == len(report["people"]):
+        raise failures[0]
 
 
 def future_summary(report: dict) -> str:

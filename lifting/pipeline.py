@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from lifting.body import BodyModel
     from lifting.detectors import Detector
     from lifting.predict import Lifter
+    from lifting.strips_refine import Refiner
 
 __all__ = [
     "Evidence",
@@ -83,6 +84,7 @@ def run_video(
     mesh: bool = False,
     body: str | Path | BodyModel | None = None,
     future: float | None = None,
+    refine: str | None = None,
     progress: Progress | None = None,
 ) -> Take:
     """Lifts the people of a video, a folder of images or a file of keypoints, and writes the results.
@@ -109,6 +111,7 @@ def run_video(
         lifter: other weights than the default ones.
         mesh: whether to fit bodies to the motion. body: which, by its name or a file of the SMPL family; ``lite``.
         future: seconds of everybody's future to predict (`lifting.future`); results hold it, all else shows it.
+        refine: ``tcmr`` or ``hmmr``: let this temporal body model tell the poses anew (`lifting.strips_refine`).
         progress: ``progress(iterable, total, title)`` wraps the long loops.
 
     Returns:
@@ -129,6 +132,7 @@ def run_video(
         check_seconds(future)
     check_sources(video, keypoints, start, end, fps, camera)
     model = _load_body(body) if mesh else None
+    refiner = None if refine is None else _load_refiner(refine)
     progress = progress or _no_progress
     given = [] if output is None else [output] if isinstance(output, str | Path) else list(output)
     with no_empty_folders([*given, *([report] if report is not None else [])]):
@@ -150,6 +154,8 @@ def run_video(
         view = choose_camera(evidence, camera, focal)
         take = lift_people(evidence, view, height, lifter)
         take = place_in_world(take, smoothing=smooth, camera_height=camera_height)
+        if refiner is not None:
+            take = _refine(take, refiner)
         if future is not None:
             take = _with_future(take, future)
         if model is not None:
@@ -233,6 +239,18 @@ def _load_body(body: str | Path | BodyModel | None) -> BodyModel:
     from lifting.body import load_body
 
     return load_body("lite" if body is None else body)
+
+
+def _load_refiner(method: str) -> Refiner:
+    from lifting.strips_refine import load_refiner
+
+    return load_refiner(method)
+
+
+def _refine(take: Take, refiner: Refiner) -> Take:
+    from lifting.strips_refine import refine_take
+
+    return refine_take(take, refiner)
 
 
 def _body_to_refit(take: Take) -> str | None:

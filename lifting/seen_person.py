@@ -6,6 +6,7 @@ Upright axes, 25 frames per second, the 2D evidence beside the motion: `SeenMoti
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,29 +26,51 @@ FPS = 25.0
 UNKNOWN_SIGMA = 0.01  # metres: of a motion that does not say how far its joints err
 
 
-def seen_motion_of(
+@dataclass(frozen=True, eq=False)
+class SeenPerson:
+    """What was seen of a person, and the way back to their motion.
+
+    Attributes:
+        seen: one piece at `FPS`, in world axes.
+        span: the frames of the motion, from the first to the last in which the person is present, that it covers.
+        rotation: (3, 3), or (n, 3, 3) for the n frames of the span, axes of the motion's frame from world axes.
+    """
+
+    seen: SeenMotion
+    span: slice
+    rotation: np.ndarray
+
+
+def see_person(
     source: Person | Motion, take: Take | None = None, note: Callable[[str], None] = lambda sentence: None
-) -> SeenMotion:
-    """What was seen of a person from the first to the last frame in which they are present, at `FPS`, as one piece.
+) -> SeenPerson:
+    """What was seen of a person from the first to the last frame in which they are present.
 
     source: a person, whose `motion` is taken, with the keypoints where the take, which has the camera, is given; or a
     motion alone. Gaps in between are bridged by straight lines. note: is told what was assumed. The world is that of
-    `camera_from_world`; where the camera moves, views and rays are those of one that does not turn after the first
+    `camera_from_world`; where the camera moves, view and rays are those of one that turns no more after the first
     frame. Raises ValueError for a motion that is missing, of another layout or without a single frame in sight.
     """
     motion = source.motion if isinstance(source, Person) else source
     check_motion(motion)
     span = seen_span(motion)
-    rotation, translation = (_within(part, span, still) for part, still in zip(
+    rotation, translation = (_within(pose, span, still) for pose, still in zip(
         camera_from_world(motion, take, note), (2, 1), strict=True))  # fmt: skip
-    part = with_path(present_part(with_path(motion)))
+    part = present_part(with_path(motion))
     arrays = (part.joints @ rotation, _to_world(part.trajectory, rotation, translation), known_sigma(part))
     evidence = ()
     if isinstance(source, Person) and take is not None and motion.trajectory is not None:
         evidence = _evidence(source.keypoints.slice(span.start, span.stop), take.camera, part, rotation, span)
     frames = _frames(len(part), part.fps)
     joints, root, sigma = (_resampled(values, part.fps, frames)[None] for values in arrays)
-    return SeenMotion(joints, root, np.maximum(sigma, 1e-3), *evidence)
+    return SeenPerson(SeenMotion(joints, root, np.maximum(sigma, 1e-3), *evidence), span, rotation)
+
+
+def seen_motion_of(
+    source: Person | Motion, take: Take | None = None, note: Callable[[str], None] = lambda sentence: None
+) -> SeenMotion:
+    """The piece of `see_person`."""
+    return see_person(source, take, note).seen
 
 
 def check_motion(motion: Motion | None) -> None:
@@ -144,7 +167,7 @@ def _evidence(
 
 
 def keypoint_rays(keypoints: Keypoints2D, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Rays (T, 17, 2), 0 where unseen, and scores (T, 17) of keypoints in the layout `lift17`, cleaned as for a lift."""
+    """Rays (T, 17, 2), 0 where unseen, and scores (T, 17) of keypoints in the layout `lift17`, repaired."""
     points = clean(keypoints.to("lift17")).keypoints
     rays = camera.rays(points.xy).astype(np.float32)
     seen = np.isfinite(rays).all(-1)

@@ -14,11 +14,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from lifting.forecasters import FPS, roll_on
-from lifting.future import at_predictors_rate, frames_at_predictors_rate, in_world_axes, place_of
+from lifting.future import at_predictors_rate, frames_at_predictors_rate, in_world_axes
 from lifting.motion import Motion, Take
 from lifting.seen_motion import SeenMotion
-from lifting.seen_person import check_motion, with_path
-from lifting.world import present_part
+from lifting.seen_person import camera_from_world, check_motion, seen_span
 
 FRAMES_AHEAD = 15  # whose accuracy is measured, as in the paper
 FILTER_FRAMES = 5.0  # standard deviation of the low-pass filter
@@ -50,8 +49,7 @@ def find_statue(motion: Motion, take: Take, forecaster: Any, note: Callable[[str
     Raises ValueError for a motion too short for the windows.
     """
     check_motion(motion)
-    motion = with_path(motion)
-    part = present_part(in_world_axes(motion, place_of(motion, take, note)))
+    part = in_world_axes(motion, camera_from_world(motion, take, note))
     frames, needed = frames_at_predictors_rate(part), forecaster.context + FRAMES_AHEAD + 1
     if frames < needed:
         raise ValueError(f"got {len(part) / part.fps:.1f} s of motion, expected at least {needed / FPS:.1f} s to find "
@@ -61,8 +59,7 @@ def find_statue(motion: Motion, take: Take, forecaster: Any, note: Callable[[str
     errors = np.concatenate([_errors_ahead(joints, root, sigma, some, forecaster)
                              for some in np.array_split(ends, len(ends) // WINDOWS_AT_ONCE + 1)])  # fmt: skip
     gain = -FPS * gaussian_filter1d(errors, FILTER_FRAMES, order=1, mode="nearest")
-    last = int(np.flatnonzero(np.isfinite(motion.joints).all((1, 2)))[-1])
-    places = last - np.rint((frames - 1 - ends) * (motion.fps / FPS)).astype(int)
+    places = seen_span(motion).stop - 1 - np.rint((frames - 1 - ends) * (motion.fps / FPS)).astype(int)
     return StatueMoment(int(places[gain.argmax()]), places, errors, gain)
 
 

@@ -26,9 +26,10 @@ def summary(take, paths: Iterable) -> str:  # noqa: ANN001  the type would impor
         )
         if doubted := describe_spans(report):
             lines.append(f"    not to be trusted: {doubted}")
-    lines += [*world_lines(take), *body_lines(take), *future_lines(take)]
+    lines += [*world_lines(take), *refined_lines(take), *body_lines(take), *future_lines(take)]
     lines += [f"  assumed: {sentence}" for sentence in take.assumed]
     lines += [f"  warning: {sentence}" for sentence in [*take.metadata["warnings"], *body_warnings(take),
+                                                   *take.metadata.get("refined", {}).get("warnings", ()),
                                                    *take.metadata.get("future", {}).get("warnings", ())]]
     return "\n".join(map(printable, [*lines, *(f"wrote {path}" for path in paths)]))
 
@@ -46,6 +47,12 @@ def world_lines(take) -> list[str]:  # noqa: ANN001
         return []
     doubt = f", +-{world['sigma_degrees']:.1f} degrees" if world["sigma_degrees"] > 0 else ""
     return [f"  world: gravity from the {world['source']}{doubt}"]
+
+
+def refined_lines(take) -> list[str]:  # noqa: ANN001
+    """By what the poses were refined, in one line; none where they were not."""
+    about = take.metadata.get("refined")
+    return [f"  refined: poses by {about['method']}, weights {about['weights']}"] if about else []
 
 
 def future_lines(take) -> list[str]:  # noqa: ANN001

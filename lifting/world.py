@@ -25,7 +25,7 @@ from lifting.rotations import matrix_to_rotvec, rotvec_to_matrix, unit_vectors
 from lifting.smoothing import cut_off, smooth
 from lifting.standing import ankles_as_seen, standing_probabilities
 
-__all__ = ["CONTACT_POINTS", "DEFAULT_SMOOTHING", "Placement", "place_in_world", "presented"]
+__all__ = ["CONTACT_POINTS", "DEFAULT_SMOOTHING", "Placement", "place_in_world", "placed_again", "presented"]
 
 # No fit is recorded for these values, as there is in `lifting.standing` and `lifting.gravity`: take them for choices.
 # `experiments.benchmark_world` measures what they do together (gravity, slip, scale, MPJPE).
@@ -148,11 +148,28 @@ def presented(take: Take) -> Take:
         return level_take(take)
     if any(part.frame == "world" for person in take.people for part in (person.motion, person.body) if part):
         return take
-    placement = Placement(np.array(about["rotation"]), np.array(about["translation"]), about["sigma_degrees"],
-                          about["source"])
+    placement = _recorded(about)
     people = tuple(_present(person, placement) for person in take.people)
     camera = dataclasses.replace(take.camera, rotation=placement.rotation, translation=placement.translation)
     return take.replace(people=people, camera=camera)
+
+
+def placed_again(take: Take) -> Take:
+    """The take, after its raw motions have changed, with motions in the world and contacts made anew from them.
+
+    In the world, and with the smoothing, in which `place_in_world` had placed it; the take as it is where it had not.
+    """
+    about = take.metadata.get("world")
+    if not about:
+        return take
+    people = tuple(person if person.world is None else _with_world(person, take.camera, _recorded(about),
+                                                                   about["smoothing"]) for person in take.people)
+    return take.replace(people=people)
+
+
+def _recorded(about: dict) -> Placement:
+    return Placement(np.array(about["rotation"]), np.array(about["translation"]), about["sigma_degrees"],
+                     about["source"])
 
 
 def _present(person: Person, placement: Placement) -> Person:

@@ -57,7 +57,14 @@ ALLOWED = {
     "cli_live": COMMANDS | STREAMS,
     "evidence": APPLICATION,
     "quality": OWN | {"anatomy", "cleaning", "predict"},
-    "forecasters": NETWORK | {"headings", "seen_motion"},
+    "forecasters": NETWORK | {"headings", "seen_motion", "strips_forecaster"},
+    "strips_forecaster": NETWORK | STRIPS | {"body", "forecasters"},
+    "seen_person": CORE | {
+        *("anatomy", "cleaning", "gravity", "ground", "levelling", "resampling", "seen_motion", "world"),
+    },
+    "strips_refine": APPLICATION | STRIPS | {
+        *("exporting", "foot_locking", "models", "resampling", "seen_person", "strips_around", "trajectory", "world"),
+    },
     "continuation": CORE | {"body", "world"},
     "future": APPLICATION | {
         *("continuation", "exporting", "foot_locking", "forecasters", "outputs", "resampling", "seen_motion"),
@@ -65,14 +72,17 @@ ALLOWED = {
     },
     "outputs": APPLICATION | {"continuation", "evidence", "levelling", "quality", "world"},
     "exporting": APPLICATION | {"evidence", "outputs"},
-    "pipeline": APPLICATION | {"continuation", "evidence", "future", "outputs", "quality", "smoothing", "world"},
+    "pipeline": APPLICATION | {
+        *("continuation", "evidence", "future", "outputs", "quality", "smoothing", "strips_refine", "world"),
+    },
     "statue": OWN | {"forecasters", "future", "seen_motion", "seen_person", "world"},
     "future_result": APPLICATION | {
         *("console", "continuation", "evidence", "forecast_metrics", "future", "outputs", "quality", "statue", "world"),
     },
     "workers": set(),
     "batch": APPLICATION | {
-        *("console", "continuation", "evidence", "footage", "outputs", "pipeline", "quality", "workers"),
+        *("console", "continuation", "evidence", "footage", "outputs", "pipeline", "quality", "strips_refine"),
+        "workers",
     },
     "doctor": APPLICATION,
     **dict.fromkeys(("console", "demo"), set()),

@@ -28,8 +28,8 @@ def awake(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     return module.eval()
 
 
-def phd() -> Phd:
-    return awake(Phd(**asdict(PhdConfig(**SIZES))))
+def phd(**options: object) -> Phd:
+    return awake(Phd(**asdict(PhdConfig(**SIZES, **options))))
 
 
 def hmmr() -> Hmmr:
@@ -85,9 +85,46 @@ def test_predictions_follow_from_predictions():
     strips = model.encoder(x)
     for _ in range(6):
         strips = torch.cat([strips, model.next_strips(strips)[:, -1:]], 1)
-    future = model.future(x, 6)
-    torch.testing.assert_close(future.strips, strips[:, 20:], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(future.present.codes, model.read(strips[:, 20:]).present.codes, rtol=1e-4, atol=1e-4)
+    future, predicted = model.extend(strips[:, :20], 6)
+    torch.testing.assert_close(predicted, strips[:, 20:], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(future.codes, model.read(strips[:, 20:]).present.codes, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.future(x, 6).codes, future.codes)
+
+
+def test_bodies_follow_from_bodies_in_the_ablation():
+    model, x = phd(latent=False), frames()
+    values = model.readout.values(model.encoder(x))
+    for _ in range(6):
+        values = torch.cat([values, model.predictor(values)[:, -1:]], 1)
+    future, predicted = model.extend(model.encoder(x), 6)
+    assert predicted is None
+    torch.testing.assert_close(future.codes, model.readout.state(values[:, 20:]).codes, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("latent", [True, False])
+def test_a_stream_says_what_all_frames_at_once_say(latent):
+    model, x = phd(latent=latent), frames()
+    state, told = None, []
+    for frame in x.unbind(1):
+        body, state = model.step(frame, state)
+        told.append(body.codes)
+    torch.testing.assert_close(torch.cat(told, 1), model(x).present.codes, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.go_on(state, 5).codes, model.future(x, 5).codes, rtol=1e-4, atol=1e-4)
+
+
+def test_all_at_once_leaves_the_state_that_frame_by_frame_leaves():
+    encoder, x = awake(StripEncoder(7, 16, causal=True)), frames()
+    state = None
+    for frame in x.unbind(1):
+        _, state = encoder.step(frame, state)
+    for block, other in zip(encoder.read(x)[1], state, strict=True):
+        torch.testing.assert_close(block, other, rtol=1e-5, atol=1e-5)
+
+
+def test_a_single_frame_is_enough_of_a_past():
+    model, x = phd(), frames()[:, :1]
+    long = model.future(x.expand(-1, 25, -1), 3)
+    torch.testing.assert_close(model.future(x, 3).codes, long.codes, rtol=1e-4, atol=1e-4)
 
 
 def test_samples_of_a_batch_do_not_see_each_other():

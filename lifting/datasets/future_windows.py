@@ -14,7 +14,6 @@ import numpy as np
 
 from lifting.headings import Heading, heading_of
 from lifting.models.future import JOINTS, OUTPUTS
-from lifting.rotations import rotvec_to_matrix
 from lifting.skeletons import get_skeleton
 
 H36M = get_skeleton("h36m17")
@@ -96,9 +95,7 @@ class Variation:
     """How drawn pairs differ from the motion they come from.
 
     mirrored and reversed: share of pairs. speed and size: largest change, as a share either way. exact: share of pairs
-    whose past is the truth instead of what a lifter saw. lent: share of pairs whose past has the errors that a lifter
-    made in another motion. bent: standard deviation in radians per axis of a turn, stretched: of the logarithm of a
-    factor, that every bone has throughout a pair: other people hold themselves otherwise.
+    whose past is the truth instead of what a lifter saw.
     """
 
     mirrored: float = 0.5
@@ -106,12 +103,9 @@ class Variation:
     speed: float = 0.25
     size: float = 0.1
     exact: float = 0.15
-    lent: float = 0.0
-    bent: float = 0.0
-    stretched: float = 0.0
 
 
-AS_IT_IS = Variation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+AS_IT_IS = Variation(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 class FutureWindows:
@@ -134,13 +128,6 @@ class FutureWindows:
         """Draws a batch of pairs."""
         how = self.variation
         joints, root, seen_joints, seen_root, sigma = self._read(self._draw_times(batch, rng))
-        if how.bent or how.stretched:
-            change = _change_of_bones(batch, how, rng)
-            joints, seen_joints = _with_bones_changed(joints, change), _with_bones_changed(seen_joints, change)
-        lent, lender = rng.random(batch) < how.lent, rng.permutation(batch)
-        seen_joints[lent] = joints[lent] + (seen_joints - joints)[lender[lent]]
-        seen_root[lent] = root[lent] + (seen_root - root)[lender[lent]]
-        sigma[lent] = sigma[lender[lent]]
         exact = rng.random(batch) < how.exact
         seen_joints[exact], seen_root[exact], sigma[exact] = joints[exact], root[exact], SIGMA_OF_TRUTH
         size = np.exp(np.log1p(how.size) * rng.uniform(-1, 1, batch)).astype(np.float32)
@@ -185,23 +172,6 @@ def encode_windows(joints: np.ndarray, root: np.ndarray, seen_joints: np.ndarray
     features, heading = encode_context(seen_joints[:, past], seen_root[:, past], sigma[:, past])
     target = seen_from(joints[:, after], root[:, after], root[:, context - 1], heading)
     return FutureBatch(features, (target - features[:, -1:, :OUTPUTS]).astype(np.float32))
-
-
-def _change_of_bones(batch: int, how: Variation, rng: np.random.Generator) -> np.ndarray:
-    """(N, 16, 3, 3): what every bone is multiplied by, as a row."""
-    shape = (batch, len(H36M.bones))
-    turn = rotvec_to_matrix(how.bent * rng.normal(size=(*shape, 3)))
-    return (turn * np.exp(how.stretched * rng.normal(size=shape))[..., None, None]).astype(np.float32)
-
-
-def _with_bones_changed(joints: np.ndarray, change: np.ndarray) -> np.ndarray:
-    """Joints (N, T, 17, 3) whose bones are multiplied by matrices (N, 16, 3, 3)."""
-    parents, children = np.array(H36M.bones).T
-    bones = np.swapaxes(joints[:, :, children] - joints[:, :, parents], 1, 2) @ change
-    changed = np.zeros_like(joints)
-    for number, (parent, child) in enumerate(H36M.bones):
-        changed[:, :, child] = changed[:, :, parent] + bones[:, number]
-    return changed
 
 
 def _mirror(where: np.ndarray, joints, root, seen_joints, seen_root, sigma) -> None:  # noqa: ANN001

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+Memory = tuple[tuple[Tensor, Tensor], ...]
+"""The last two inputs (N, C) of every convolution."""
+
 
 class StripBlock(nn.Module):
     """(Layer norm over channels, ReLU, convolution of width 3) twice, added to the input.
@@ -28,8 +31,8 @@ class StripBlock(nn.Module):
         """x: (N, T, C)."""
         return self.read(x)[0]
 
-    def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The block's output (N, T, C), and what `step` must remember to go on after it: (N, 2, 2, C)."""
+    def read(self, x: Tensor) -> tuple[Tensor, Memory]:
+        """The block's output (N, T, C), and what `step` must remember to go on after it."""
         h, kept = x, []
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
             h = functional.relu(norm(h))
@@ -37,16 +40,16 @@ class StripBlock(nn.Module):
                 padded = torch.cat([h[:, :1], h[:, :1], h], 1)
             else:
                 padded = functional.pad(h, (0, 0, 1, 1))
-            kept.append(padded[:, -2:])
+            kept.append((padded[:, -2], padded[:, -1]))
             h = convolution(torch.cat([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], -1))
-        return x + self.drop(h), torch.stack(kept, 1)
+        return x + self.drop(h), tuple(kept)
 
-    def step(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The output (N, C) of a causal block for the next frame, and what it must remember: (N, 2, 2, C)."""
+    def step(self, x: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
+        """The output (N, C) of a causal block for the next frame, and what it must remember then."""
         h, kept = x, []
         for number, (norm, convolution) in enumerate(zip(self.norms, self.convolutions, strict=True)):
             h = functional.relu(norm(h))
-            before = torch.stack([h, h], 1) if state is None else state[:, number]
-            kept.append(torch.stack([before[:, 1], h], 1))
-            h = convolution(torch.cat([before[:, 0], before[:, 1], h], -1))
-        return x + self.drop(h), torch.stack(kept, 1)
+            before, last = (h, h) if memory is None else memory[number]
+            kept.append((last, h))
+            h = convolution(torch.cat([before, last, h], -1))
+        return x + self.drop(h), tuple(kept)

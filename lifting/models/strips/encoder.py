@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lifting.models.strips.blocks import StripBlock
+from lifting.models.strips.blocks import Memory, StripBlock
 
 RECEPTIVE_FIELD = 13
 
@@ -31,7 +31,7 @@ class StripEncoder(nn.Module):
         """Features (N, T, F) to movie strips (N, T, C)."""
         return self.read(features)[0]
 
-    def read(self, features: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def read(self, features: Tensor) -> tuple[Tensor, list[Memory]]:
         """Movie strips (N, T, C) and, of a causal encoder, the state to pass to `step` with the frame after them."""
         x, states = self.stem(features).float(), []  # in full precision from block to block
         for block in self.blocks:
@@ -39,7 +39,7 @@ class StripEncoder(nn.Module):
             states.append(kept)
         return x, states
 
-    def step(self, frame: Tensor, state: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+    def step(self, frame: Tensor, state: list[Memory] | None = None) -> tuple[Tensor, list[Memory]]:
         """The strip (N, C) of the next frame (N, F) of a causal encoder, and the state to pass with the one after it.
 
         The same numbers as `forward` on all frames so far. Without a state the frame is the first one.
@@ -58,8 +58,13 @@ def extend(predictor: nn.Module, values: Tensor, frames: int) -> Tensor:
     the same `read` and `step`. Every value is read once.
     """
     said, state = predictor.read(values)
-    future = [said[:, -1]]
+    return go_on(predictor, said[:, -1], state, frames)
+
+
+def go_on(predictor: nn.Module, following: Tensor, state: list[Memory], frames: int) -> Tensor:
+    """`extend` from what the predictor said last (N, C) and the state that came with it."""
+    future = [following]
     while len(future) < frames:
-        following, state = predictor.step(future[-1], state)
+        following, state = predictor.step(following, state)
         future.append(following)
-    return torch.stack(future[:frames], 1)
+    return torch.stack(future, 1)

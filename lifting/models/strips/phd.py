@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lifting.models.strips.encoder import StripEncoder, extend
+from lifting.models.strips.blocks import Memory
+from lifting.models.strips.encoder import StripEncoder, extend, go_on
 from lifting.models.strips.readout import BodyReadout, BodyState, DeltaReadout
 
 FARTHEST = 50  # frames ahead of which the errors are known
@@ -53,6 +54,14 @@ class StripLift(NamedTuple):
     strips: Tensor
     present: BodyState
     deltas: dict[int, BodyState]
+
+
+class StreamState(NamedTuple):
+    """What a stream remembers: of encoder and predictor, and what the predictor says comes next (N, C)."""
+
+    encoder: list[Memory]
+    predictor: list[Memory]
+    following: Tensor
 
 
 class Phd(nn.Module):
@@ -104,6 +113,21 @@ class Phd(nn.Module):
         """The bodies of the next frames after (N, T, F)."""
         return self.extend(self.encoder(features), frames)[0]
 
+    def step(self, frame: Tensor, state: StreamState | None = None) -> tuple[BodyState, StreamState]:
+        """The bodies (N, 1, ...) of the next frame (N, F), and the state to pass with the one after it.
+
+        The same numbers as `forward` on all frames so far. Without a state the frame is the first one.
+        """
+        strip, encoder = self.encoder.step(frame, state and state.encoder)
+        values = self.readout.values(strip)
+        following, predictor = self.predictor.step(strip if self.latent else values, state and state.predictor)
+        return self.readout.state(values[:, None]), StreamState(encoder, predictor, following)
+
+    def go_on(self, state: StreamState, frames: int) -> BodyState:
+        """The bodies (N, frames, ...) that follow the last frame given to `step`: the same numbers as `future`."""
+        values = go_on(self.predictor, state.following, state.predictor, frames)
+        return self.readout(values) if self.latent else self.readout.state(values)
+
 
 class BodyPredictor(nn.Module):
     """The next body from those before it, as a change of the last (PHD, equation 8): bodies (..., C) as numbers.
@@ -121,12 +145,12 @@ class BodyPredictor(nn.Module):
         """What follows each of the bodies (N, T, C)."""
         return self.read(bodies)[0]
 
-    def read(self, bodies: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def read(self, bodies: Tensor) -> tuple[Tensor, list[Memory]]:
         """As `StripEncoder.read`."""
         x, state = self.encoder.read(bodies)
         return bodies + self.change(x), state
 
-    def step(self, body: Tensor, state: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+    def step(self, body: Tensor, state: list[Memory] | None = None) -> tuple[Tensor, list[Memory]]:
         """As `StripEncoder.step`."""
         x, state = self.encoder.step(body, state)
         return body + self.change(x), state
