@@ -37,7 +37,7 @@ from lifting.seen_motion import SeenMotion
 
 CONTEXT, FUTURE = 25, 25
 SEEDS = (0, 1, 2)
-SAMPLES, OF_WINDOWS = (1, 5, 10, 50), 4  # every n-th window is sampled
+SAMPLES, OF_WINDOWS = (1, 5, 10, 50), 8  # every n-th window is sampled
 EXACT_SIGMA = 0.01  # metres
 
 
@@ -48,17 +48,19 @@ def neighbours(pieces: Path) -> NearestNeighbour:
     return NearestNeighbour(joints, root, CONTEXT)
 
 
-def trained(kind: str) -> Callable[[Path, int], NetworkForecaster]:
-    """How the weights of a kind and a seed are loaded, from beside the pieces."""
-    return lambda pieces, seed: NetworkForecaster.load(pieces.parent / f"{kind}_{seed}" / "weights.safetensors")
+def trained(kind: str) -> Callable[[Path], list[Any]]:
+    """How the weights of a kind are loaded, from beside the pieces: of every seed that has been trained."""
+    return lambda pieces: [NetworkForecaster.load(path) for seed in SEEDS
+                           if (path := pieces.parent / f"{kind}_{seed}" / "weights.safetensors").exists()]  # fmt: skip
 
 
-UNTRAINED = {
-    "constant": lambda pieces, seed: Constant(),
-    "constant_velocity": lambda pieces, seed: ConstantVelocity(),
-    "nearest_neighbour": lambda pieces, seed: neighbours(pieces),
+FORECASTERS: dict[str, Callable[[Path], list[Any]]] = {
+    "constant": lambda pieces: [Constant()],
+    "constant_velocity": lambda pieces: [ConstantVelocity()],
+    "nearest_neighbour": lambda pieces: [neighbours(pieces)],
+    **{kind: trained(kind) for kind in ("pose_convolution", "gru", "dct_mlp")},
 }
-TRAINED = {name: trained(name) for name in ("pose_convolution", "gru", "dct_mlp")}
+"""What is compared: from the place of the pieces to one forecaster per seed."""
 
 
 def seen_and_truth(pieces: Path) -> tuple[dict[str, SeenMotion], np.ndarray, np.ndarray]:
@@ -142,22 +144,22 @@ def forecast_ms(forecaster: Any, seen: SeenMotion) -> float:
 
 @click.command()
 @click.option("--pieces", default=str(PATH), show_default=True)
-@click.option("--seeds", default=len(SEEDS), show_default=True, help="How many of them.")
+@click.option("--only", multiple=True, type=click.Choice(list(FORECASTERS)), help="[default: all]")
 @click.option("--output", default="runs/benchmark_future.json", show_default=True)
-def main(pieces: str, seeds: int, output: str) -> None:
+def main(pieces: str, only: tuple[str, ...], output: str) -> None:
     """Prints the tables and writes them as JSON."""
     seen, joints, way = seen_and_truth(Path(pieces))
-    made = {name: [load(Path(pieces), 0)] for name, load in UNTRAINED.items()}
-    made |= {name: [load(Path(pieces), seed) for seed in SEEDS[:seeds]] for name, load in TRAINED.items()}
+    made = {name: load(Path(pieces)) for name, load in FORECASTERS.items() if name in (only or FORECASTERS)}
+    print(f"{len(joints)} windows; seeds: { {name: len(some) for name, some in made.items()} }")
+    made = {name: some for name, some in made.items() if some}
     results = {kind: {name: summary([score(one, past, joints, way) for one in some]) for name, some in made.items()}
                for kind, past in seen.items()}  # fmt: skip
-    print(f"{len(joints)} windows")
     for kind, rows in results.items():
         print_tables(kind, rows)
     speed = {name: round(forecast_ms(some[0], seen["lifted"]), 2) for name, some in made.items()}
     rate = matrix_rate()
     print(f"\none forecast of {FUTURE} frames, ms: {speed}; matrix rate, float32: {rate:.0f} GFLOP/s")
-    facts = {"windows": len(joints), "horizons_ms": HORIZONS_MS, "seeds": seeds, "results": results,
+    facts = {"windows": len(joints), "horizons_ms": HORIZONS_MS, "seeds": {name: len(some) for name, some in made.items()}, "results": results,
              "forecast_ms": speed, "matrix_gflops": rate}  # fmt: skip
     with atomic_write(Path(output)) as file:
         file.write(json.dumps(facts, indent=1).encode())

@@ -62,6 +62,16 @@ def make_piece(lifter: Lifter, body: BodyModel, name: str, kind: str, rotvec: np
     rotations = np.concatenate([(up @ worn.rotations[:, 0])[:, None], worn.rotations[:, 1:]], 1)
     trajectory = worn.trajectory @ up.T - [0, 0, worn.floor]
     points = body.points("h36m17", rotations, trajectory, worn.shape).astype(np.float32)
+    seen, alone = film_and_lift(lifter, points, kind, rng)
+    cut = slice(None, None, round(SOURCE_FPS / FPS))
+    return BodyPiece(name, matrix_to_rotvec(rotations)[cut].astype(np.float32), trajectory[cut].astype(np.float32),
+                     worn.shape.astype(np.float32), (points - points[:, :1])[cut], points[cut, 0], seen, alone)
+
+
+def film_and_lift(
+    lifter: Lifter, points: np.ndarray, kind: str, rng: np.random.Generator
+) -> tuple[SeenMotion, SeenMotion]:
+    """Points (T, 17, 3) metres, world, at `SOURCE_FPS`, lifted from a random view as a clip, and frame by frame."""
     views = photograph(points[None], np.full((1, len(points), 4, 3), np.nan, np.float32), ((1.0, CAMERAS[kind]),),
                        NOISE, rng)  # fmt: skip
     step, view = round(SOURCE_FPS / FPS), views.rotation[0]
@@ -76,9 +86,7 @@ def make_piece(lifter: Lifter, body: BodyModel, name: str, kind: str, rotvec: np
     single = lift_alone(lifter, rays[::step], scores[::step])
     cut = slice(None, None, step)
     evidence = (rays[cut], scores[cut], view, shift)
-    seen, alone = (_seen(arrays, *evidence) for arrays in ([a[cut] for a in clip], single))
-    return BodyPiece(name, matrix_to_rotvec(rotations)[cut].astype(np.float32), trajectory[cut].astype(np.float32),
-                     worn.shape.astype(np.float32), (points - points[:, :1])[cut], points[cut, 0], seen, alone)
+    return tuple(_seen(arrays, *evidence) for arrays in ([a[cut] for a in clip], single))
 
 
 def lift_alone(lifter: Lifter, rays: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -1,7 +1,7 @@
 """The tables of PHD (Zhang et al., "Predicting 3D human dynamics from video", ICCV 2019), ours beside the paper's.
 
     python -m experiments.lift_bodies
-    python -m experiments.train_phd [--row body|no_strip] [--width 128 --batch 16]
+    python -m experiments.train_phd [--row body|no_strip]
     python -m experiments.phd_tables
 
 On people that no network knows, in lifted motion, 25 frames/s: 15 frames are seen, 30 are told, from every 25th frame.
@@ -41,8 +41,8 @@ CONDITION, FUTURE, EVERY = 15, 30, 25  # frames
 VERTICES = 20  # every so many
 MESHES = [frame - 1 for frame in FRAMES]
 ROWS = {"AR on strips": WEIGHTS} | {
-    f"{name}, width 128": Path(f"runs/future/phd_{row}_128_0/weights.safetensors")
-    for name, row in (("AR on strips", "latent"), ("no L_strip", "no_strip"), ("AR on bodies", "body"))
+    name: Path(f"runs/future/phd_{row}_256_0/weights.safetensors")
+    for name, row in (("no L_strip", "no_strip"), ("AR on bodies", "body"))
 }
 HMMR = WEIGHTS.with_name("hmmr.safetensors")
 PAPER = {
@@ -231,17 +231,17 @@ def report(found: dict) -> None:
     """Prints ours beside the paper's."""
     click.echo("\nTable 1, present: MPJPE, PA-MPJPE mm, PCK %, posed, unposed mesh mm | the paper's first three")
     for name, row in found["present"].items():
-        click.echo(f"{name:28s} {row} | {PAPER['present'].get(name, '')}")
+        click.echo(f"{name:20s} {row} | {PAPER['present'].get(name, '')}")
     for key, title in (("warped_mm", "Table 2, PA-MPJPE mm, time-warped"), ("warped_pck", "Table 2, PCK, time-warped"),
                        ("raw_mm", "PA-MPJPE mm, not warped"), ("raw_pck", "PCK, not warped"),
                        ("mpjpe_mm", "MPJPE mm, not warped"), ("posed_mm", "mesh, posed, mm")):  # fmt: skip
         click.echo(f"\n{title}, at frames {FRAMES} | the paper's")
         for name, row in found["future"].items():
-            paper = PAPER.get(key, {}).get(name.split(",")[0], "")
-            click.echo(f"{name:28s} {row.get(key, '')} | {paper}")
+            paper = PAPER.get(key, {}).get(name, "")
+            click.echo(f"{name:20s} {row.get(key, '')} | {paper}")
     click.echo("\nTable 3, the 5th frame, not warped: PA-MPJPE mm, PCK % | the paper's")
     for name, row in found["fifth"].items():
-        click.echo(f"{name:28s} {row} | {PAPER['fifth'].get(name.split(',')[0], '')}")
+        click.echo(f"{name:20s} {row} | {PAPER['fifth'].get(name, '')}")
     click.echo(f"\nmilliseconds of one core: {found['speed']}")
 
 

@@ -37,8 +37,8 @@ LOSS_WEIGHTS = {"pose": 1.0, "velocity": 1.0, "root": 0.5, "root_velocity": 0.5,
 STEP = 5  # frames between the starts of the windows that are scored
 RANK = 32  # patterns of errors
 HELD_OUT = 12  # one in so many recordings
-# Width, layers, batch and learning rate: a run takes four to five minutes of a core, whatever the kind.
-SETTINGS = {"dct_mlp": (128, 8, 128, 2e-3), "gru": (256, 1, 64, 1e-3), "pose_convolution": (128, 3, 48, 1e-3)}
+# Width, layers, batch and learning rate: of a run of three to seven minutes of a core.
+SETTINGS = {"dct_mlp": (128, 4, 128, 2e-3), "gru": (256, 1, 64, 1e-3), "pose_convolution": (128, 3, 48, 1e-3)}
 
 
 class Batches(torch.utils.data.Dataset):

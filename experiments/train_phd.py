@@ -22,7 +22,6 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 import numpy as np
@@ -63,7 +62,7 @@ from lifting.training.strip_losses import (
 HELD_OUT = 12  # one in so many recordings
 CONTEXT = (15, 25)  # frames that are seen: PHD's tables have 15, `lift.future` has 25
 OWN = 25  # own predictions in a row
-CURRICULUM = 0.4  # of the second step, after which there are so many
+CURRICULUM = 0.6  # of the second step, after which there are so many
 BLIND = 0.5  # of the windows: predictors are asked by those who know no keypoints, too
 FOLDER = Path("runs/future")
 HIDDEN = 128
@@ -79,12 +78,9 @@ class Row:
 
 ROWS = {"latent": Row(), "no_strip": Row(strips=False), "body": Row(latent=False, strips=False)}
 DELTA_LOSSES = ("joints", "rotations", "keypoints")
-WEIGHTS = (
-    {f"seen_{name}": weight for name, weight in LOSS_WEIGHTS.items()}
-    | {f"future_{name}": weight for name, weight in LOSS_WEIGHTS.items()}
-    | {f"delta_{name}": 0.5 * LOSS_WEIGHTS[name] for name in DELTA_LOSSES}
-    | {"strip": 1.0, "next_strip": 1.0, "adversarial": LOSS_WEIGHTS["adversarial"], "judge": 0.02}
-)  # fmt: skip
+WEIGHTS = LOSS_WEIGHTS | {f"delta_{name}": 0.5 * LOSS_WEIGHTS[name] for name in DELTA_LOSSES} | {
+    "strip": 1.0, "next_strip": 1.0, "judge": LOSS_WEIGHTS["adversarial"],
+}  # fmt: skip
 
 
 class Batches(torch.utils.data.Dataset):
@@ -140,14 +136,6 @@ class Trainee(nn.Module):
                 "judge": discriminator_loss(self.judge(real), self.judge(made.detach()))}  # fmt: skip
 
 
-class Told(NamedTuple):
-    """Bodies that are told for some frames of the windows: which part of the losses they belong to."""
-
-    part: str
-    state: BodyState
-    frames: list[int]
-
-
 class Losses:
     """Named losses of a batch; called by the training loop.
 
@@ -161,33 +149,35 @@ class Losses:
         """pair: a batch, and how many of its frames are seen."""
         batch, seen = pair
         phd, strips = trainee.phd, trainee.phd.encoder(batch.features)
-        told, losses = self._present(phd, strips[:, :seen]), {}
+        frames = some_of(range(1, seen), self.frames[0])  # the way of the first frame is not known
+        states, losses = [phd.readout(strips[:, frames])], {}
         if own := strips.shape[1] - seen:
-            future, predicted = phd.extend(strips[:, :seen], own)
+            said, future = phd.predict(strips[:, :seen], own)
             chosen = some_of(range(own), self.frames[2])
-            told.append(Told("future", state_at(future, chosen), [seen + k for k in chosen]))
+            states.append(phd.bodies(future[:, chosen]))
+            frames = [*frames, *(seen + k for k in chosen)]
             if self.row.strips:
-                losses["strip"] = distillation_loss(predicted, strips[:, seen:])
-                losses["next_strip"] = distillation_loss(phd.next_strips(strips[:, : seen - 1]), strips[:, 1:seen])
+                losses["strip"] = distillation_loss(future, strips[:, seen:])
+                losses["next_strip"] = distillation_loss(said[:, :-1], strips[:, 1:seen])
+        told, truth = joined(states), at_frames(batch, frames)
+        losses |= self._delta_losses(phd, strips[:, :seen], batch)
         with torch.autocast("cpu", enabled=False):
-            for one in told:
-                self._add(losses, one, at_frames(batch, one.frames))
-        judged = [one for one in told if one.part != "delta"]
-        real = batch.rotations[:, [frame for one in judged for frame in one.frames]]
-        return losses | trainee.prior_losses(torch.cat([one.state.rotations for one in judged], 1), real)
+            losses |= body_losses(told, truth, self.body, self.shape_sigma)
+        return losses | trainee.prior_losses(told.rotations[:, ::2], truth.rotations[:, ::2])
 
-    def _present(self, phd: Phd, strips: Tensor) -> list[Told]:
-        """Of some seen frames, but for the first, whose way is not known; and of some before them."""
-        frames = some_of(range(1, strips.shape[1]), self.frames[0])
-        later = some_of(range(1 - min(map(int, phd.delta_readouts)), strips.shape[1]), self.frames[1])
-        deltas = phd.read(strips[:, later]).deltas.items()
-        return [Told("seen", phd.readout(strips[:, frames]), frames),
-                *(Told("delta", state, [t + delta for t in later]) for delta, state in deltas)]  # fmt: skip
+    def _delta_losses(self, phd: Phd, strips: Tensor, batch: StripBatch) -> dict[str, Tensor]:
+        """Of the poses some frames before, each in its own heading."""
+        frames = some_of(range(1 - min(map(int, phd.delta_readouts)), strips.shape[1]), self.frames[1])
+        deltas = phd.read(strips[:, frames]).deltas
+        truth = at_frames(batch, [frame + delta for delta in deltas for frame in frames])
+        with torch.autocast("cpu", enabled=False):
+            found = body_losses(joined(list(deltas.values())), truth, self.body, self.shape_sigma)
+        return {f"delta_{name}": found[name] for name in DELTA_LOSSES}
 
-    def _add(self, losses: dict[str, Tensor], told: Told, truth: StripBatch) -> None:
-        found = body_losses(told.state, truth, self.body, self.shape_sigma)
-        for name in DELTA_LOSSES if told.part == "delta" else found:
-            losses[f"{told.part}_{name}"] = losses.get(f"{told.part}_{name}", 0.0) + found[name]
+
+def joined(states: Sequence[BodyState]) -> BodyState:
+    """Bodies (N, T, ...) one after the other."""
+    return BodyState(*(torch.cat(values, 1) for values in zip(*states, strict=True)))
 
 
 def some_of(frames: range, count: int) -> list[int]:
@@ -232,7 +222,7 @@ class Validation:
             said[f"delta_{-delta}_mm"] = (self.body.joints(state)[:, -delta:], truth[:, :delta])
         scores = {name: [round(mean_mm(*pair), 2)] for name, pair in said.items()}
         if self.future:
-            future = self.body.joints(phd.extend(lift.strips[:, :seen], OWN)[0])
+            future = self.body.joints(phd.future(self.batch.features[:, :seen], OWN))
             still = self.body.joints(state_at(lift.present, slice(seen - 1, seen)))
             for name, joints in (("future_mm", future), ("constant_mm", still.expand_as(future))):
                 scores[name] = [round(mean_mm(joints[:, k], truth[:, seen + k]), 2) for k in (0, 4, 9, 19, 24)]

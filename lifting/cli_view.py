@@ -44,6 +44,7 @@ def make_page(
     truth: a file for `read_beside`. body: the file of the body that was fitted, where the result's name for it is not
     enough. Raises ValueError, FileNotFoundError or OSError in one sentence, before anything is written.
     """
+    from lifting.continuation import continued
     from lifting.export import load
     from lifting.outputs import body_meshes, default_fit_outputs, no_empty_folders, plan_outputs
     from lifting.view.page import write_page
@@ -56,7 +57,7 @@ def make_page(
     shown, beside = presented(take), None if truth is None else read_beside(truth, take)
     with no_empty_folders([path]):
         plan_outputs([path], result, truth)
-        return write_page(shown, path, meshes=body_meshes(shown, body), truth=beside)
+        return write_page(shown, path, meshes=body_meshes(continued(shown), body), truth=beside)
 
 
 def read_beside(path: str | Path, take: Take) -> Take | Motion:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from numbers import Real
 
 import numpy as np
 
@@ -17,7 +18,7 @@ MOST_SECONDS = 10.0  # of a future: nobody can say more, and what is rolled on t
 
 def check_seconds(seconds: float) -> None:
     """ValueError for a horizon that is no time, or one of which nothing can be said."""
-    if isinstance(seconds, bool) or not 0 < seconds <= MOST_SECONDS:
+    if isinstance(seconds, bool) or not isinstance(seconds, Real) or not 0 < seconds <= MOST_SECONDS:
         raise ValueError(f"got a future of {seconds} s, expected more than 0 and at most {MOST_SECONDS:g}; the usual "
                          "is 1.")
 

@@ -90,8 +90,9 @@ def _weights(predictor: str | Path | Any) -> str | None:
     """Name and fingerprint of the weights' file; None without one."""
     if not isinstance(predictor, str | Path):
         return None
-    path = Path(predictor) if Path(predictor).suffix else WEIGHTS / f"future_{predictor}.safetensors"
-    return f"{path.name} {file_hash(path)}" if path.is_file() else None
+    places = (Path(predictor), *(WEIGHTS / f"{name}.safetensors" for name in (f"future_{predictor}", predictor)))
+    path = next((place for place in places if place.is_file()), None)
+    return None if path is None else f"{path.name} {file_hash(path)}"
 
 
 def _announce_all(sentences: list[str]) -> None:

@@ -175,8 +175,8 @@ def save(
     """
     path = as_path(path)
     if meshes is None and isinstance(take, Take) and format_of(path).takes_meshes:
+        meshes = body_meshes(continued(presented(take)), body)
         take = _on_one_time_line(presented(take), path)
-        meshes = body_meshes(take, body)
     return export.save(take, path, meshes=meshes or ())
 
 
@@ -223,10 +223,9 @@ def write_outputs(
     level = presented(take)
     with ExitStack() as written:
         export.write_files(export.files_of(take, results), written)
-        for beside in (True, False):
-            if some := [path for path in scenes if format_of(path).beside is beside]:
-                shown = _on_one_time_line(level, some[0])
-                export.write_files(export.files_of(shown, some, body_meshes(shown, body)), written)
+        meshes = body_meshes(continued(level), body) if scenes else []
+        for path in scenes:
+            export.write_files(export.files_of(_on_one_time_line(level, path), [path], meshes), written)
         if report is not None:
             write_report(take, written.enter_context(atomic_path(report)))
     for path in videos:

@@ -164,14 +164,12 @@ def take_around(
               for person, around in zip(seen, told, strict=True)]  # fmt: skip
     about = {"frame": frame, "time_s": float(take.times[frame]), "frames": list(first.frames), "fps": FPS,
              "weights": file_hash(weights)}  # fmt: skip
+    metadata = {key: value for key, value in take.metadata.items() if key not in ("world", "refined", "future")}
     made = take.replace(fps=first.motion.fps, times=take.times[frame] + np.array(first.frames) / FPS, people=people,
-                        camera=replace(camera, **poses), metadata={**_without_world(take), "around": about})
-    errors = [{"id": person.id, **_errors(around, person, take, frame)} for person, around in zip(seen, told, strict=True)]
+                        camera=replace(camera, **poses), metadata={**metadata, "around": about})  # fmt: skip
+    errors = [{"id": person.id, **_errors(around, person, take, frame)}
+              for person, around in zip(seen, told, strict=True)]  # fmt: skip
     return made, {"name": take.name, **about, "people": errors}
-
-
-def _without_world(take: Take) -> dict:
-    return {key: value for key, value in take.metadata.items() if key not in ("world", "refined", "future")}
 
 
 def _keypoints_of(person: Person, frame: int, around: AroundFrame) -> Keypoints2D:

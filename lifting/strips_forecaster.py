@@ -78,7 +78,7 @@ class PhdForecaster:
     def tell(self, seen: SeenMotion, frames: int) -> tuple[BodyState, BodyState]:
         """The bodies of the last seen frame (N, 1, ...) and of the next ones (N, Tf, ...), in the person's headings."""
         strips = self.network.encoder(torch.from_numpy(strip_features(seen)))
-        return self.network.readout(strips[:, -1:]), self.network.extend(strips, frames)[0]
+        return self.network.readout(strips[:, -1:]), self.network.bodies(self.network.predict(strips, frames)[1])
 
     @torch.inference_mode()
     def _carry(self, seen: SeenMotion, now: BodyState, future: BodyState) -> Forecast:

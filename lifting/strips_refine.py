@@ -25,11 +25,14 @@ from lifting.resampling import resample_values, same_rate
 from lifting.rotations import matrix_to_rot6d, matrix_to_rotvec, rot6d_to_matrix, rotvec_to_matrix
 from lifting.seen_motion import SeenMotion
 from lifting.seen_person import FPS, SeenPerson, see_person, with_path
+from lifting.smoothing import smooth
 from lifting.strip_features import strip_features
-from lifting.world import placed_again, present_frames
+from lifting.world import placed_again, present_frames, present_part
 
 METHODS = ("hmmr", "tcmr")
 WEIGHTS = Path(__file__).parent / "weights"
+SHARE = 0.5  # of what a network tells in a refined pose: an even mean, not fitted to anything
+SMOOTHING = 0.6  # of `lifting.smoothing`: 4.5 Hz pass half
 CHUNK = 256  # windows that a network reads at once: bounds memory, changes nothing
 
 
@@ -58,10 +61,11 @@ def refine(
         weights: a file of that kind; default: those of the package.
         body: also give the bodies, as `Person.body`. A motion becomes a person then, who can hold it.
 
-    Returns the same kind. Poses are new, at the motion's own rate and with its bone lengths, made constant; the path,
-    sigma, gaps and the place in the world stay, motions in the world are made anew. ``metadata["refined"]`` of a take
-    says how, and what was assumed. Raises ValueError for an unknown method, another layout, nobody in sight and a
-    person in the world without their take; FileNotFoundError for weights that are not there.
+    Returns the same kind. Poses are `between` the lift and the model's, at the motion's own rate and size; path, sigma,
+    gaps and the place in the world stay, motions in the world are made anew. ``metadata["refined"]`` of a take says
+    how, and what was assumed. Bodies are the model's own, at its idea of the person's size. Raises ValueError for an
+    unknown method, another layout, nobody in sight and a person in the world without their take; FileNotFoundError for
+    weights that are not there.
     """
     refiner = load_refiner(method, weights)
     take = as_take(source)
@@ -134,13 +138,26 @@ def _refined(person: Person, take: Take | None, refiner: Refiner, body: bool, wa
 
 
 def refined_motion(motion: Motion, told: SeenPerson, bodies: BodyMotion, model: BodyModel) -> Motion:
-    """The motion with the poses of bodies at `FPS` in world axes, at its own rate; the bones keep its lengths."""
+    """The motion with poses `between` its own and those of bodies at `FPS` in world axes."""
     points = model.points("h36m17", bodies.rotations, bodies.trajectory, bodies.shape)
-    part = motion.slice(told.span.start, told.span.stop)
-    joints = _at_rate(points - points[:, :1], part)
-    lengths = median_lengths(part.joints[present_frames(with_path(part))].astype(np.float64), H36M)
-    joints = hold_bone_lengths(joints, H36M, lengths) @ np.swapaxes(told.rotation, -1, -2)
+    part = present_part(with_path(motion.slice(told.span.start, told.span.stop)))
+    lifted = part.joints.astype(np.float64) @ told.rotation
+    joints = between(lifted, _at_rate(points - points[:, :1], part), part.fps) @ np.swapaxes(told.rotation, -1, -2)
     return motion.replace(joints=_padded(joints, motion, told.span))
+
+
+def between(lifted: np.ndarray, told: np.ndarray, fps: float) -> np.ndarray:
+    """Poses half way from lifted joints to those that a network told (T, 17, 3), smoothed, all in metres off the root.
+
+    Both err, and not alike: of poses unlike those of its training the lifter knows more, of jitter the network. Half of
+    each errs less than either (see the model card). Bones have constant lengths, and the size is that of the lift, so
+    that the path, the keypoints and a stated height still fit.
+    """
+    size = median_lengths(lifted, H36M).sum()
+    joints = (1 - SHARE) * lifted + SHARE * told * (size / median_lengths(told, H36M).sum())
+    joints = smooth(joints, fps, SMOOTHING)
+    lengths = median_lengths(joints, H36M)
+    return hold_bone_lengths(joints, H36M, lengths * (size / lengths.sum()))
 
 
 def refined_body(motion: Motion, told: SeenPerson, bodies: BodyMotion, model: BodyModel) -> BodyMotion:

@@ -21,6 +21,7 @@ COMMANDS = APPLICATION | {
     *("cli_live", "live", "live_sinks", "live_sources"),
     *("cli_convert", "cli_evaluate", "cli_train", "console", "doctor", "evidence", "footage", "pipeline", "training"),
     *("cli_completion", "cli_demo", "cli_future", "cli_view", "demo", "future", "future_result", "summary"),
+    "around_result",
 }
 STREAMS = {
     *("cleaning_causal", "one_euro", "predict", "predict_temporal", "resampling_causal", "smoothing", "streaming"),
@@ -63,7 +64,7 @@ ALLOWED = {
         *("anatomy", "cleaning", "gravity", "ground", "levelling", "resampling", "seen_motion", "world"),
     },
     "strips_refine": APPLICATION | STRIPS | {
-        *("exporting", "foot_locking", "models", "resampling", "seen_person", "strips_around", "trajectory", "world"),
+        *("exporting", "foot_locking", "models", "resampling", "seen_person", "smoothing", "strips_around", "world"),
     },
     "continuation": CORE | {"body", "world"},
     "future": APPLICATION | {
@@ -75,6 +76,8 @@ ALLOWED = {
     "pipeline": APPLICATION | {
         *("continuation", "evidence", "future", "outputs", "quality", "smoothing", "strips_refine", "world"),
     },
+    "strips_around": APPLICATION | STRIPS | {"seen_person", "strips_refine", "world"},
+    "around_result": APPLICATION | {"console", "evidence", "outputs", "strips_around"},
     "statue": OWN | {"forecasters", "future", "seen_motion", "seen_person", "world"},
     "future_result": APPLICATION | {
         *("console", "continuation", "evidence", "forecast_metrics", "future", "outputs", "quality", "statue", "world"),
@@ -90,7 +93,7 @@ ALLOWED = {
     "footage": APPLICATION | {"evidence", "training"},
     "training": NETWORK | STRIPS | {"predict", "predict_temporal"},
     **dict.fromkeys(("cli", *(f"cli_{name}" for name in SHORT)), COMMANDS),
-    "cli_view": COMMANDS | {"outputs", "world"},
+    "cli_view": COMMANDS | {"continuation", "outputs", "world"},
 }
 LIGHT = {
     *OWN,

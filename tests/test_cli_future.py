@@ -156,6 +156,9 @@ def test_meshes_of_past_and_future(here, quick_fit):
     person = load("runs/walk/future.npz").people[0]
     assert len(person.body) == 75 and len(person.future_body) == 5
     assert "runs/walk/future.glb" in files_in(here)
+    layers = Page(Path("runs/walk/future.html").read_text("utf-8")).scene["layers"]
+    frames = [layer["people"][0]["mesh"]["path"]["shape"][0] for layer in layers]
+    assert frames == [75, 5] and [layer["kind"] for layer in layers] == ["result", "future"]
 
 
 def test_the_overlay_goes_on(here):
@@ -192,6 +195,8 @@ def test_lift_run_predicts(here):
         (["RESULT", "--from-frame", "75"], "got the frame 75, expected 0 to 74"),
         (["RESULT", "--from-frame", "-1"], "got the frame -1, expected 0 to 74"),
         (["RESULT", "-o", "RESULT"], "is the input itself"),
+        (["RESULT", "--past"], "say which with --from-frame K"),
+        (["RESULT", "--past", "--from-frame", "5", "--samples", "2"], "got --samples, but --past"),
         (["RESULT", "-o", "new/walk.xyz"], "suffix '.xyz'"),
         (["RESULT", "-o", "walk.obj"], "none is fitted; add --mesh"),
         (["short.npz", "--statue", "-o", "new/f.npz"], "to find its most telling frame"),

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
+from walking_figure import walker
 
-from lifting.checkpoints import Header, save_weights
+from lifting.checkpoints import Header, load_weights, save_weights
 from lifting.datasets.future_windows import decode_future, encode_context
 from lifting.forecasters import (
     FORECASTERS,
+    FPS,
+    WEIGHTS,
     Constant,
     ConstantVelocity,
     Forecast,
@@ -271,3 +274,29 @@ def test_samples_roll_on_each_from_its_own():
     steps = expected.normal(size=(2, 5, 1, 3))
     more = expected.normal(size=(10, 1, 1, 3)).reshape(2, 5, 1, 3)
     np.testing.assert_allclose(roots[:, :, 3:], seen.root[:, None, -1:] + steps + more, atol=1e-6)
+
+
+SHIPPED = [name for name in FORECASTERS if (WEIGHTS / f"future_{name}.safetensors").exists()]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_weights_foresee_somebody_who_walks(name):
+    forecaster = load_forecaster(name)
+    pieces = [walker(50, 1.2, 25.0, phase) for phase in np.linspace(0, 6, 8)]
+    joints = np.stack([piece - piece[:, :1] for piece in pieces])
+    root = np.stack([piece[:, 0] for piece in pieces])
+    seen = SeenMotion(joints[:, :25], root[:, :25], np.full((8, 25, 17), 0.01, np.float32))
+    said, still = forecaster(seen, 25), Constant()(seen, 25)
+    for frame, share in ((4, 0.7), (9, 0.8)):
+        error, as_still = (np.linalg.norm(f.joints[:, frame] - joints[:, 25 + frame], axis=-1).mean()
+                           for f in (said, still))  # fmt: skip
+        assert error < share * as_still
+    assert np.linalg.norm(said.root[:, -1] - root[:, -1], axis=-1).mean() < 0.4  # of a way of 1.2 m
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_weights_are_described_and_small(name):
+    _, header = load_weights(WEIGHTS / f"future_{name}.safetensors")
+    assert header.config["kind"] == name and header.fps == FPS
+    assert (WEIGHTS / f"future_{name}.safetensors").stat().st_size < 1.2e6
+    assert name in (WEIGHTS / "MODEL_CARD_FUTURE.md").read_text("utf-8")

@@ -9,16 +9,20 @@ from scipy.fft import dct
 from torch import nn
 from torch.nn import functional
 
+from experiments.train_future import error_statistics
 from lifting.models.future import (
     FEATURES,
+    JOINTS,
     KINDS,
     OUTPUTS,
     SIGMAS,
     SPEED,
     FutureConfig,
+    WithMirrorImage,
     build_future,
     cosine_basis,
 )
+from lifting.skeletons import get_skeleton
 
 WIDTH, CONTEXT, FUTURE = 12, 7, 5
 
@@ -132,3 +136,37 @@ def test_unknown_kinds_and_empty_networks_are_refused():
         FutureConfig("lstm")
     with pytest.raises(ValueError, match="size below 1"):
         FutureConfig(width=0)
+
+
+def test_the_mean_with_the_mirror_image_is_that_of_both_sides():
+    network = network_of("gru")
+    both, context = WithMirrorImage(network), random(2, CONTEXT, FEATURES)
+    values, log_sigma = both(context)
+    joints, flip = get_skeleton("h36m17").joints, get_skeleton("h36m17").flip
+
+    def mirrored(points: torch.Tensor) -> torch.Tensor:
+        rows = points[..., : 3 * JOINTS].unflatten(-1, (JOINTS, 3))
+        rows = torch.stack([rows[..., flip[k] - 1, :] for k in range(1, len(joints))], -2) * torch.tensor([-1.0, 1, 1])
+        return torch.cat([rows.flatten(-2), points[..., 3 * JOINTS :] * torch.tensor([-1.0, 1, 1])], -1)
+
+    doubt = torch.stack([context[..., OUTPUTS + flip[k] - 1] for k in range(1, len(joints))], -1)
+    one, (two, two_sigma) = network(context), network(torch.cat([mirrored(context[..., :OUTPUTS]), doubt], -1))
+    torch.testing.assert_close(values, (one[0] + mirrored(two)) / 2)
+    torch.testing.assert_close(log_sigma, (one[1] + two_sigma[..., list(flip)]) / 2)
+
+
+def test_statistics_of_errors_hold_the_share_they_promise():
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(4000, 2)) @ rng.normal(size=(2, FUTURE * SIGMAS * 3))  # all errors hang together
+    errors = 0.05 * hidden.reshape(4000, FUTURE, SIGMAS, 3)
+    target = torch.from_numpy(np.concatenate([errors[..., 1:, :].reshape(4000, FUTURE, -1), errors[..., 0, :]], -1))
+    log_sigma = torch.full((4000, FUTURE, SIGMAS), float(np.log(0.02)))
+    found = error_statistics(torch.zeros_like(target), log_sigma, target)
+    sigma = 0.02 * found["sigma_factor"].numpy()
+    inside = np.linalg.norm(errors, axis=-1) < sigma
+    np.testing.assert_allclose(inside[..., 0].mean(0), 0.68, atol=1e-3)
+    np.testing.assert_allclose(inside[..., 1:].mean((0, 2)), 0.68, atol=1e-3)
+    patterns = found["error_patterns"].numpy()
+    drawn = np.tensordot(rng.normal(size=(4000, len(patterns))), patterns, 1)
+    shares = (errors / sigma[..., None] < np.quantile(drawn, 0.84, axis=0)).mean(0)
+    np.testing.assert_allclose(shares, 0.84, atol=0.03)

@@ -270,7 +270,8 @@ def filmed_take() -> Take:
 def test_a_frame_with_keypoints_is_lifted_alone(weights, tmp_path):
     take, lifter = filmed_take(), Lifter.load(write_tiny_weights(tmp_path / "tiny.safetensors"))
     around = around_one_frame(take.people[0], 20, take, weights=weights, lifter=lifter)
-    held = filmed(40).replace(xy=np.repeat(filmed(40).xy[20:21], 40, 0), score=np.repeat(filmed(40).score[20:21], 40, 0))
+    one = filmed(40).slice(20, 21)
+    held = one.replace(xy=np.repeat(one.xy, 40, 0), score=np.repeat(one.score, 40, 0))
     alone = lifter.lift(held, CAMERA, refine=False).motion
     rotation, translation = (np.array(take.metadata["world"][name]) for name in ("rotation", "translation"))
     root = (alone.trajectory[20] - translation) @ rotation

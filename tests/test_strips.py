@@ -52,7 +52,7 @@ def test_a_causal_strip_does_not_see_the_future_to_the_last_bit(changed):
     one, two = model(x), model(other)
     for a, b in [(one.strips, two.strips), (one.present.codes, two.present.codes),
                  (one.deltas[-5].codes, two.deltas[-5].codes),
-                 (model.next_strips(one.strips), model.next_strips(two.strips))]:
+                 (model.predictor(one.strips), model.predictor(two.strips))]:
         assert torch.equal(a[:, :changed], b[:, :changed]) and not torch.equal(a[:, changed:], b[:, changed:])
 
 
@@ -84,11 +84,12 @@ def test_predictions_follow_from_predictions():
     model, x = phd(), frames()
     strips = model.encoder(x)
     for _ in range(6):
-        strips = torch.cat([strips, model.next_strips(strips)[:, -1:]], 1)
-    future, predicted = model.extend(strips[:, :20], 6)
+        strips = torch.cat([strips, model.predictor(strips)[:, -1:]], 1)
+    said, predicted = model.predict(strips[:, :20], 6)
     torch.testing.assert_close(predicted, strips[:, 20:], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(future.codes, model.read(strips[:, 20:]).present.codes, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(model.future(x, 6).codes, future.codes)
+    torch.testing.assert_close(said, model.predictor(strips[:, :20]), rtol=1e-4, atol=1e-4)
+    future = model.read(strips[:, 20:]).present
+    torch.testing.assert_close(model.future(x, 6).codes, future.codes, rtol=1e-4, atol=1e-4)
 
 
 def test_bodies_follow_from_bodies_in_the_ablation():
@@ -96,9 +97,8 @@ def test_bodies_follow_from_bodies_in_the_ablation():
     values = model.readout.values(model.encoder(x))
     for _ in range(6):
         values = torch.cat([values, model.predictor(values)[:, -1:]], 1)
-    future, predicted = model.extend(model.encoder(x), 6)
-    assert predicted is None
-    torch.testing.assert_close(future.codes, model.readout.state(values[:, 20:]).codes, rtol=1e-4, atol=1e-4)
+    future = model.readout.state(values[:, 20:])
+    torch.testing.assert_close(model.future(x, 6).codes, future.codes, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("latent", [True, False])

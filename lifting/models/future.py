@@ -43,7 +43,7 @@ class FutureConfig:
     context: int = 25
     future: int = 25
     width: int = 128
-    layers: int = 8
+    layers: int = 4
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -134,9 +134,10 @@ class _TimeMix(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (T, N, C)."""
+        """x: (T, N, C). Channels are dropped at all times at once."""
         x = x + _over_time(self.time_norm(x), self.time.weight, self.time.bias)
-        return x + self.drop(functional.gelu(self.channels(self.channel_norm(x))))
+        mixed = functional.gelu(self.channels(self.channel_norm(x)))
+        return x + mixed * self.drop(torch.ones_like(mixed[:1]))
 
 
 class _FrameAfterFrame(nn.Module):

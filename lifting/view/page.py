@@ -20,7 +20,7 @@ from lifting import __version__
 from lifting.files import atomic_write
 from lifting.meshes import SkinnedMesh
 from lifting.motion import Motion, Take
-from lifting.view.page_data import Layer, companion_layer, frame_of, future_layer, pack, result_layer
+from lifting.view.page_data import Layer, companion_layer, divide_meshes, frame_of, future_layer, pack, result_layer
 
 SCRIPTS = ("figures.js", "camera.js", "renderer.js", "page.js")
 _LABELS = {"truth": "truth", "future": "predicted future"}
@@ -39,7 +39,7 @@ def write_page(
     Args:
         take: as `lifting.world.presented` gives it, or in the axes of the camera.
         path: the file, ``.html``.
-        meshes: fitted bodies of its people, drawn in place of their bones.
+        meshes: fitted bodies of its people, drawn in place of their bones, also over the frames of a known future.
         truth: recorded motion, drawn over the result or side by side: a take on the same clock, or one person's motion
             at the take's frames.
         ghost: a predicted future: a take on the same clock, or the main person's motion after the take's last frame;
@@ -67,12 +67,12 @@ def page_html(
     ghost: Take | Motion | None = None,
 ) -> str:
     """The page as text; arguments and errors as of `write_page`."""
-    meshes = tuple(meshes)
+    meshes, later = divide_meshes(take, meshes)
     layers = [result_layer(take, meshes)]
     layers += [companion_layer(kind, _label(kind, other), other, take)
                for kind, other in (("truth", truth), ("future", ghost)) if other is not None]  # fmt: skip
     if ghost is None and any(person.future is not None for person in take.people):
-        layers.append(future_layer(take, _LABELS["future"]))
+        layers.append(future_layer(take, _LABELS["future"], later))
     scene, numbers = pack(layers, frame_of(take), take.camera)
     scene |= {
         "name": take.name, "fps": take.fps, "frames": len(take), "headline": _headline(take),

@@ -8,8 +8,8 @@ float32, sigma is 8-bit, global rotations of bodies are 16-bit quaternions.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -124,11 +124,26 @@ def companion_layer(kind: str, label: str, other: Take | Motion, take: Take) -> 
     return Layer(kind, label, times, tuple((number, _in_frame(motion, frame, camera)) for number, motion in people))
 
 
-def future_layer(take: Take, label: str) -> Layer:
-    """The futures of the people of a take, after its last frame."""
+def divide_meshes(
+    take: Take, meshes: Iterable[SkinnedMesh]
+) -> tuple[tuple[SkinnedMesh, ...], tuple[SkinnedMesh, ...]]:
+    """Meshes over the frames of a take, and their parts over the frames that follow, of those who have a future."""
+    meshes, known = tuple(meshes), {person.id for person in take.people if person.future is not None}
+    past = tuple(_mesh_within(mesh, slice(0, len(take))) if mesh.person_id in known else mesh for mesh in meshes)
+    later = tuple(_mesh_within(mesh, slice(len(take), None)) for mesh in meshes
+                  if mesh.person_id in known and len(mesh) > len(take))  # fmt: skip
+    return past, later
+
+
+def _mesh_within(mesh: SkinnedMesh, frames: slice) -> SkinnedMesh:
+    return replace(mesh, rotations=mesh.rotations[frames], trajectory=mesh.trajectory[frames])
+
+
+def future_layer(take: Take, label: str, meshes: tuple[SkinnedMesh, ...] = ()) -> Layer:
+    """The futures of the people of a take, after its last frame, and the meshes of those who have a body then."""
     people = tuple((person.id, _in_frame(person.future, frame_of(take), take.camera)) for person in take.people)
     frames = next(len(future) for _, future in people if future is not None)
-    return Layer("future", label, take.times[-1] + np.arange(1, frames + 1) / take.fps, people)
+    return Layer("future", label, take.times[-1] + np.arange(1, frames + 1) / take.fps, people, meshes)
 
 
 def frame_of(take: Take) -> str:

@@ -51,18 +51,12 @@ class StripEncoder(nn.Module):
         return x, states
 
 
-def extend(predictor: nn.Module, values: Tensor, frames: int) -> Tensor:
-    """Own predictions (N, frames, C) that go on after values (N, T, C), each made from those before it.
-
-    The predictor reads values and says the next one, the last of its outputs: a causal `StripEncoder`, or anything with
-    the same `read` and `step`. Every value is read once.
-    """
-    said, state = predictor.read(values)
-    return go_on(predictor, said[:, -1], state, frames)
-
-
 def go_on(predictor: nn.Module, following: Tensor, state: list[Memory], frames: int) -> Tensor:
-    """`extend` from what the predictor said last (N, C) and the state that came with it."""
+    """Own predictions (N, frames, C), each made from those before it, what was said last (N, C) being the first.
+
+    The predictor reads values and says the next one: a causal `StripEncoder`, or anything with the same `step`; state
+    is what it returned with what it said last.
+    """
     future = [following]
     while len(future) < frames:
         following, state = predictor.step(following, state)

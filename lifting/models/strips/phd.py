@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lifting.models.strips.blocks import Memory
-from lifting.models.strips.encoder import StripEncoder, extend, go_on
+from lifting.models.strips.encoder import StripEncoder, go_on
 from lifting.models.strips.readout import BodyReadout, BodyState, DeltaReadout
 
 FARTHEST = 50  # frames ahead of which the errors are known
@@ -94,24 +94,22 @@ class Phd(nn.Module):
         deltas = {int(d): readout(strips, present) for d, readout in self.delta_readouts.items()}
         return StripLift(strips, present, deltas)
 
-    def next_strips(self, strips: Tensor) -> Tensor:
-        """What the predictor says follows each strip (N, T, C), from it and those before it (equation 4)."""
-        return self.predictor(strips)
+    def predict(self, strips: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+        """What the predictor says after strips (N, T, C): of the frame after each (N, T, D), and of the next frames.
 
-    def extend(self, strips: Tensor, frames: int) -> tuple[BodyState, Tensor | None]:
-        """The bodies of the next frames after strips (N, T, C), and the strips (N, frames, C) they are read out of.
-
-        Every one is predicted from those before it, own predictions among them; there are no strips where the predictor
-        goes from body to body.
+        Those, (N, frames, D), go on after the last strip, own predictions being made from own predictions (equation 4).
+        D numbers are a strip, or a body where the predictor goes from body to body.
         """
-        if self.latent:
-            future = extend(self.predictor, strips, frames)
-            return self.readout(future), future
-        return self.readout.state(extend(self.predictor, self.readout.values(strips), frames)), None
+        said, state = self.predictor.read(strips if self.latent else self.readout.values(strips))
+        return said, go_on(self.predictor, said[:, -1], state, frames)
+
+    def bodies(self, predicted: Tensor) -> BodyState:
+        """The bodies of what was predicted (..., D)."""
+        return self.readout(predicted) if self.latent else self.readout.state(predicted)
 
     def future(self, features: Tensor, frames: int) -> BodyState:
         """The bodies of the next frames after (N, T, F)."""
-        return self.extend(self.encoder(features), frames)[0]
+        return self.bodies(self.predict(self.encoder(features), frames)[1])
 
     def step(self, frame: Tensor, state: StreamState | None = None) -> tuple[BodyState, StreamState]:
         """The bodies (N, 1, ...) of the next frame (N, F), and the state to pass with the one after it.
@@ -125,8 +123,7 @@ class Phd(nn.Module):
 
     def go_on(self, state: StreamState, frames: int) -> BodyState:
         """The bodies (N, frames, ...) that follow the last frame given to `step`: the same numbers as `future`."""
-        values = go_on(self.predictor, state.following, state.predictor, frames)
-        return self.readout(values) if self.latent else self.readout.state(values)
+        return self.bodies(go_on(self.predictor, state.following, state.predictor, frames))
 
 
 class BodyPredictor(nn.Module):

@@ -77,8 +77,10 @@ function drawFigures(view, figures) {
   renderer.surfaces(view, draw, { shadow: true, alpha: state.theme === "dark" ? 0.42 : 0.2 }, scene.floor);
   renderer.surfaces(view, draw, {}, scene.floor);
   for (const figure of beside) {
-    const rows = capsulesOf(figure), alpha = figure.layer.kind === "truth" ? 0.65 : 0.5;
-    renderer.surfaces(view, (uniforms) => renderer.instances("capsule", rows, uniforms), { alpha, glow: 0.25 }, scene.floor);
+    const skin = isSkin(figure), alpha = figure.layer.kind === "truth" ? 0.65 : 0.5, rows = skin ? figure.pose.rows : capsulesOf(figure);
+    const draw = (uniforms) => (skin ? renderer.mesh(figure.person.mesh, rows, share(layerColour[figure.layer.kind]), uniforms)
+      : renderer.instances("capsule", rows, uniforms));
+    renderer.surfaces(view, draw, { alpha, glow: 0.25 }, scene.floor);
   }
   renderer.discs({ ...view, right: [1, 0, 0], up: [0, 1, 0] }, solid.flatMap(printsOf));
   if (state.colour === "sigma") renderer.discs(view, solid.flatMap(discsOf));
