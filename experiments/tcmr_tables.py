@@ -2,7 +2,8 @@
 
     python -m experiments.lift_bodies
     python -m experiments.train_tcmr
-    python -m experiments.tcmr_tables [--mocap data/mocap/mocap17.h5] [--ablations runs/future/tcmr_ablation]
+    python -m experiments.tcmr_tables [--mocap data/mocap/mocap17.h5]
+    python -m experiments.tcmr_tables --ablations runs/future/tcmr_ablation
 
 Choi et al., "Beyond static features for temporally consistent 3D human pose and shape from a video", CVPR 2021, 3DPW,
 PA-MPJPE / MPJPE in mm and acceleration error in mm/frame^2:
@@ -19,7 +20,7 @@ frames/s, root-relative, all 17 joints, all frames. "network" is what TCMR tells
 tcmr` writes: the even mean of that and the lift, smoothed (`lifting.strips_refine.between`). ``--mocap`` adds pieces of
 the other motion capture file, whose joints are not those of a body model; the ablations are rows of
 ``experiments.train_tcmr --width 128 --steps 3000``, each in the folder of its name. Prints ours beside the paper's and
-writes ``runs/future/tcmr_tables.json``.
+writes ``runs/future/tcmr_refinement.json`` or ``tcmr_ablations.json``.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ from lifting.seen_person import FPS
 from lifting.smoothing import smooth
 from lifting.strips_refine import WEIGHTS, between, load_refiner, tcmr_bodies
 
-OUTPUT = Path("runs/future/tcmr_tables.json")
+OUTPUT = Path("runs/future")
 MESH_STEP = 10  # of so many frames one is compared as a mesh
 ABLATIONS = {"residual_alone": (55.6, 29.2), "residual": (55.0, 24.9), "alone": (54.2, 8.7), "ours": (53.9, 7.7),
              "peek": (53.8, 10.3), "none": (55.1, 8.3), "neighbours": (54.1, 8.5)}  # fmt: skip
@@ -206,31 +207,43 @@ def print_filters(rows: list[dict], refined: dict[str, float]) -> None:
 @click.option("--pieces", default=str(PATH), show_default=True)
 @click.option("--weights", default=str(WEIGHTS / "tcmr.safetensors"), show_default=True)
 @click.option("--mocap", default=None, help="mocap17.h5: also refine lifts of joints that are no body model's.")
-@click.option("--ablations", default="runs/future/tcmr_ablation", show_default=True, help="Folder of rows.")
+@click.option("--ablations", default=None, help="Folder of the ablations' folders: print these in place of all else.")
 @click.option("--step", default=1, show_default=True, help="Take every so many val pieces.")
-def main(pieces: str, weights: str, mocap: str | None, ablations: str, step: int) -> None:
+def main(pieces: str, weights: str, mocap: str | None, ablations: str | None, step: int) -> None:
     """Prints the tables."""
-    body, network = load_body("lite"), load_strips(weights, "tcmr")[0]
-    val, found = load_bodies(Path(pieces), "val")[::step], {}
+    body, val = load_body("lite"), load_bodies(Path(pieces), "val")[::step]
+    if ablations is not None:
+        save("tcmr_ablations.json", ablation_table(Path(ablations), val, body))
+        return
+    network, found = load_strips(weights, "tcmr")[0], {}
     for source, what in (("seen", "clips lifted as clips (the default)"), ("alone", "every frame lifted alone")):
-        some = body_pieces(val, source)
-        told = tell(network, some, body)
-        blind = [Piece(SeenMotion(p.seen.joints, p.seen.root, p.seen.sigma), p.joints) for p in some]
-        rows = refinement(some, told, body)
-        rows["refined, without keypoints"] = refinement(blind, tell(network, blind, body), body)["refined"]
-        if (WEIGHTS / "hmmr.safetensors").is_file():
-            rows |= {f"HMMR {name}": row for name, row in refinement(
-                some, [load_refiner("hmmr").bodies(p.seen) for p in some], body).items() if name != "lift"}  # fmt: skip
-        found[source] = {"rows": rows, "filters": filter_table(some, told, body)}
-        print_rows(what, rows)
-        print_filters(found[source]["filters"], rows["refined"])
+        found[source] = refinement_and_filters(what, body_pieces(val, source), network, body)
     if mocap is not None:
         for source, some in mocap_pieces(mocap, 2).items():
             found[f"mocap17 {source}"] = refinement(some, tell(network, some, body), body)
             print_rows(f"mocap17, {source}", found[f"mocap17 {source}"])
-    found["ablations"] = ablation_table(Path(ablations), val, body)
-    with atomic_write(OUTPUT) as file:
+    save("tcmr_refinement.json", found)
+
+
+def save(name: str, found: dict) -> None:
+    """Writes a table."""
+    with atomic_write(OUTPUT / name) as file:
         file.write(json.dumps(found, indent=1).encode())
+
+
+def refinement_and_filters(what: str, pieces: list[Piece], network: nn.Module, body: BodyModel) -> dict:
+    """Computes and prints the rows of one kind of lifts, with and without keypoints and by HMMR, and the filters."""
+    told = tell(network, pieces, body)
+    rows = refinement(pieces, told, body)
+    blind = [Piece(SeenMotion(p.seen.joints, p.seen.root, p.seen.sigma), p.joints) for p in pieces]
+    rows["refined, without keypoints"] = refinement(blind, tell(network, blind, body), body)["refined"]
+    if (WEIGHTS / "hmmr.safetensors").is_file():
+        hmmr = [load_refiner("hmmr").bodies(p.seen) for p in pieces]
+        rows |= {f"HMMR {name}": row for name, row in refinement(pieces, hmmr, body).items() if name != "lift"}
+    print_rows(what, rows)
+    curves = filter_table(pieces, told, body)
+    print_filters(curves, rows["refined"])
+    return {"rows": rows, "filters": curves}
 
 
 def ablation_table(folder: Path, val: list[BodyPiece], body: BodyModel) -> dict[str, dict]:

@@ -24,9 +24,17 @@ import torch
 from torch import Tensor, nn
 
 from experiments.lift_mocap import PATH, load_pieces
+from experiments.paper_runs import write_json
 from lifting import __version__
 from lifting.checkpoints import Header, save_weights
-from lifting.datasets.future_windows import FPS, FuturePiece, FutureWindows, Variation, encode_windows
+from lifting.datasets.future_windows import (
+    FPS,
+    FutureBatch,
+    FuturePiece,
+    FutureWindows,
+    Variation,
+    encode_windows,
+)
 from lifting.forecast_metrics import HORIZONS_MS, mpjpe_at
 from lifting.forecasters import KIND
 from lifting.models.future import JOINTS, KINDS, FutureConfig, WithMirrorImage, build_future
@@ -35,6 +43,7 @@ from lifting.training.losses import SIGMA_QUANTILE, distance, quantile_loss
 
 LOSS_WEIGHTS = {"pose": 1.0, "velocity": 1.0, "root": 0.5, "root_velocity": 0.5, "sigma": 0.02}
 STEP = 5  # frames between the starts of the windows that are scored
+WEIGHT_DECAY = 0.05
 RANK = 32  # patterns of errors
 HELD_OUT = 12  # one in so many recordings
 # Width, layers, batch and learning rate: of a run of three to seven minutes of a core.
@@ -131,6 +140,31 @@ def save_predictor(path: Path, network: nn.Module, config: FutureConfig, statist
     save_weights(path, {**network.state_dict(), **statistics}, header)
 
 
+def load_data(path: Path, config: FutureConfig, variation: Variation, without: str,
+              ) -> tuple[FutureWindows, FutureBatch]:  # fmt: skip
+    """What is learned from, and all held-out pairs."""
+    learned, held_out = split_pieces(path, without)
+    windows = scored_windows(held_out, config.context, config.future)
+    return (FutureWindows(learned, config.context, config.future, variation),
+            encode_windows(*windows, config.context))  # fmt: skip
+
+
+def train(run: Run, windows: FutureWindows, held_out: FutureBatch, batch: int, seed: int) -> None:
+    """Goes on to the last step."""
+    steps = run.config.steps
+    loader = torch.utils.data.DataLoader(Batches(windows, batch, seed), batch_size=None, sampler=range(run.step, steps))
+
+    def losses_of(network: nn.Module, pair: list[Tensor]) -> dict[str, Tensor]:
+        return future_losses(network(*pair, own=min(1.0, 3 * run.step / steps)), pair[1])
+
+    fit(run, loader, losses_of, LOSS_WEIGHTS, lambda network: held_out_scores(network, held_out))
+
+
+def held_out_scores(network: nn.Module, held_out: FutureBatch) -> dict[str, list[float]]:
+    """`scores` of a network."""
+    return scores(predict(network, held_out.features)[0], torch.from_numpy(held_out.target))
+
+
 @click.command()
 @click.option("--pieces", default=str(PATH), show_default=True)
 @click.option("--kind", type=click.Choice(KINDS), default="dct_mlp", show_default=True)
@@ -139,46 +173,36 @@ def save_predictor(path: Path, network: nn.Module, config: FutureConfig, statist
 @click.option("--batch", default=None, type=int, help="[default: that of the kind]")
 @click.option("--width", default=None, type=int, help="[default: that of the kind]")
 @click.option("--layers", default=None, type=int, help="[default: those of the kind]")
-@click.option("--dropout", default=0.0, show_default=True)
 @click.option("--learning-rate", default=None, type=float, help="[default: that of the kind]")
-@click.option("--weight-decay", default=0.05, show_default=True)
+@click.option("--dropout", default=0.0, show_default=True)
 @click.option("--reversed", "backwards", default=Variation.reversed, show_default=True)
 @click.option("--speed", default=Variation.speed, show_default=True)
 @click.option("--exact", default=Variation.exact, show_default=True)
 @click.option("--without", default="", help="Subjects held out instead of one in twelve recordings, as 03,06")
 @click.option("--seed", default=0, show_default=True)
 def main(pieces: str, kind: str, folder: str | None, steps: int, batch: int | None, width: int | None,
-         layers: int | None, dropout: float, learning_rate: float | None, weight_decay: float, backwards: float,
-         speed: float, exact: float, without: str, seed: int) -> None:  # fmt: skip
+         layers: int | None, learning_rate: float | None, dropout: float, backwards: float, speed: float, exact: float,
+         without: str, seed: int) -> None:  # fmt: skip
     """Trains and prints errors."""
     torch.manual_seed(seed)
     asked = zip((width, layers, batch, learning_rate), SETTINGS[kind], strict=True)
     width, layers, batch, learning_rate = (default if given is None else given for given, default in asked)
     config = FutureConfig(kind, width=width, layers=layers, dropout=dropout)
     place = Path(folder or f"runs/future/{kind}_{seed}")
-    schedule = LoopConfig(steps, learning_rate, weight_decay=weight_decay, checkpoint_every=1000)
+    schedule = LoopConfig(steps, learning_rate, weight_decay=WEIGHT_DECAY, checkpoint_every=1000)
     run = Run(build_future(config), schedule, place)
     run.resume()
-    learned, held_out = split_pieces(Path(pieces), without)
     variation = Variation(reversed=backwards, speed=speed, exact=exact)
-    windows = FutureWindows(learned, config.context, config.future, variation)
-    held_out = encode_windows(*scored_windows(held_out, config.context, config.future), config.context)
+    windows, held_out = load_data(Path(pieces), config, variation, without)
+    train(run, windows, held_out, batch, seed)
     target = torch.from_numpy(held_out.target)
-    loader = torch.utils.data.DataLoader(Batches(windows, batch, seed), batch_size=None, sampler=range(run.step, steps))
-
-    def losses_of(network: nn.Module, pair: list[Tensor]) -> dict[str, Tensor]:
-        return future_losses(network(*pair, own=min(1.0, 3 * run.step / steps)), pair[1])
-
-    def evaluate(network: nn.Module) -> dict[str, list[float]]:
-        return scores(predict(network, held_out.features)[0], target)
-
-    fit(run, loader, losses_of, LOSS_WEIGHTS, evaluate)
     statistics = error_statistics(*predict(run.averaged, held_out.features), target)
     training = f"CMU motion capture as the default lifter sees it, {steps} steps of {batch}, seed {seed}"
     save_predictor(place / "weights.safetensors", run.averaged, config, statistics, training)
     found = {"config": asdict(config), "steps": run.step, "horizons_ms": HORIZONS_MS, "windows": len(target),
-             "constant": scores(torch.zeros_like(target), target), "ours": evaluate(run.averaged)}  # fmt: skip
-    (place / "scores.json").write_text(json.dumps(found, indent=1))
+             "constant": scores(torch.zeros_like(target), target),
+             "ours": held_out_scores(run.averaged, held_out)}  # fmt: skip
+    write_json(place / "scores.json", found)
     click.echo(json.dumps(found))
 
 

@@ -31,6 +31,7 @@ import lifting
 from experiments.lift_bodies import PATH, load_bodies
 from experiments.train_future import HELD_OUT
 from lifting.body import load_body
+from lifting.body.torch_model import rotvec_to_matrix
 from lifting.datasets.strip_windows import BodyPiece, StripBatch, body_flip, every_window, make_batch
 from lifting.metrics import joint_errors, procrustes_align
 from lifting.models.strips.body import StripBody
@@ -38,7 +39,8 @@ from lifting.models.strips.files import build_strips, save_strips
 from lifting.models.strips.hmmr import Hmmr, HmmrConfig, PoseDiscriminator
 from lifting.models.strips.phd import StripLift
 from lifting.models.strips.readout import BodyState
-from lifting.strip_features import FEATURES, without_evidence, without_motion
+from lifting.strip_features import FEATURES, JOINT_UNIT, SOURCE, without_evidence, without_motion
+from lifting.strip_features import PARTS as FEATURE_PARTS
 from lifting.training.loop import LoopConfig, Run, fit
 from lifting.training.strip_losses import (
     LOSS_WEIGHTS,
@@ -49,6 +51,7 @@ from lifting.training.strip_losses import (
     tensors,
 )
 
+LIMBS = tuple(f"{side}_{joint}" for side in ("left", "right") for joint in ("hip", "knee", "shoulder", "elbow"))
 BLIND = 0.15  # share of windows whose keypoints the network does not see, as of motion from other tools
 FRAMES, READ = 20, 6  # of a window, and how many of them are read out in a step
 DELTA = 5
@@ -73,34 +76,52 @@ class HmmrTraining(nn.Module):
 class PreparedWindows:
     """What `StripWindows` draws with headings of every frame, at a fifth of the time: pieces are prepared only once.
 
+    Pieces in which people move twice as fast are drawn twice as often, and a share `fast` of the windows is played at
+    double speed: a third of the recordings is tai chi, whose past and future hardly differ from the present.
     Other than there, the way in the first frame of a window is that from the frame before it, if there is one. In
     `BLIND` of them the features tell nothing of the keypoints; the losses still see these.
     """
 
-    def __init__(self, known: list[BodyPiece], filmed: list[BodyPiece], flip: np.ndarray, source: str) -> None:
-        pieces = [*known, *filmed]
+    def __init__(self, known: list[BodyPiece], filmed: list[BodyPiece], flip: np.ndarray, source: str,
+                 fast: float = 0.0) -> None:  # fmt: skip
+        pieces, self.fast = [*known, *filmed], fast
         batches = [make_batch([piece], flip, source=source, mirror=np.array([mirror]))
                    for mirror in (False, True) for piece in pieces]  # fmt: skip
         self.values = {name: np.concatenate([getattr(batch, name)[0] for batch in batches])
                        for name in StripBatch._fields if name not in ("shape", "labelled")}  # fmt: skip
         self.shape = np.concatenate([np.repeat(piece.shape[None], len(piece), 0) for piece in pieces])
         lengths = np.array([len(piece) for piece in pieces])
-        starts = [end - length + np.arange(max(length - FRAMES + 1, 0))
-                  for length, end in zip(lengths, lengths.cumsum(), strict=True)]  # fmt: skip
-        self.frames = int(lengths.sum())
-        self.starts = [np.concatenate(some) if some else np.zeros(0, int)
-                       for some in (starts[: len(known)], starts[len(known) :])]  # fmt: skip
+        self.frames, ends = int(lengths.sum()), lengths.cumsum()
+        self.end = np.repeat(ends, lengths)  # of the piece of every frame
+        places = [np.arange(end - length, end - FRAMES + 1) for length, end in zip(lengths, ends, strict=True)]
+        odds = [np.full(len(some), speed_of(piece)) for some, piece in zip(places, pieces, strict=True)]
+        self.kinds = [tuple(np.concatenate(values[kind]) for values in (places, odds))
+                      for kind in (slice(len(known)), slice(len(known), None)) if places[kind]]  # fmt: skip
 
     def __call__(self, batch: int, rng: np.random.Generator) -> StripBatch:
         """So many windows with 3D labels and, if there are any, as many that are 2D-only clips."""
-        drawn = [some[rng.integers(len(some), size=batch)] for some in self.starts if len(some)]
-        start = np.concatenate(drawn)
-        frames = (start + self.frames * rng.integers(2, size=len(start)))[:, None] + np.arange(FRAMES)
+        start = np.concatenate([places[_draw(odds, batch, rng)] for places, odds in self.kinds])
+        fits = start + 2 * (FRAMES - 1) < self.end[start]
+        pace = 1 + ((rng.random(len(start)) < self.fast) & fits)[:, None]
+        frames = (start + self.frames * rng.integers(2, size=len(start)))[:, None] + pace * np.arange(FRAMES)
         labelled = (np.arange(len(start)) < batch).astype(np.float32)
         drawn = {name: value[frames] for name, value in self.values.items()}
         blind = (rng.random(len(start)) < BLIND)[:, None, None]
         drawn["features"] = np.where(blind, without_evidence(drawn["features"]), drawn["features"])
+        drawn["features"][..., -FEATURE_PARTS["way"] :] *= pace[..., None]
+        drawn["way"] = drawn["way"] * pace[..., None].astype(np.float32)
         return StripBatch(**drawn, shape=self.shape[start], labelled=labelled)
+
+
+def speed_of(piece: BodyPiece) -> float:
+    """Mean way of the lifted joints in `DELTA` frames, metres."""
+    joints = piece.seen.joints[0]
+    return float(np.linalg.norm(joints[DELTA:] - joints[:-DELTA], axis=-1).mean())
+
+
+def _draw(odds: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    total = np.cumsum(odds)
+    return np.searchsorted(total, rng.random(count) * total[-1])
 
 
 class Batches(torch.utils.data.Dataset):
@@ -139,13 +160,44 @@ def side_by_side(batches: list[StripBatch], axis: int = 0) -> StripBatch:
     return StripBatch(**joined, **{name: getattr(batches[0], name) for name in whole})
 
 
+def bend(batches: list[StripBatch], body: StripBody, angle: float) -> list[StripBatch]:
+    """The same windows with the limbs of labelled people bent at random, by about `angle` radians, alike in all frames.
+
+    More poses than were captured. Lifted joints and keypoints move along, so that the errors of the lifter stay.
+    """
+    first, limbs = batches[0], [body.body.body.joints.index(name) for name in LIMBS]
+    turns = rotvec_to_matrix(angle * torch.randn(len(first.labelled), 1, len(limbs), 3))
+    rotations = first.rotations.clone()
+    rotations[:, :, limbs] = rotations[:, :, limbs] @ turns
+    state = BodyState(rotations, first.shape[:, None].expand(-1, rotations.shape[1], -1), first.way, first.way)
+    moved = (body.joints(state) - first.joints) * first.labelled[:, None, None, None] @ first.heading
+    rotations = torch.where(first.labelled.bool()[:, None, None, None, None], rotations, first.rotations)
+    return [_moved(batch, torch.cat([batch.rotations[:, :, :1], rotations[:, :, 1:]], 2), moved @ batch.heading.mT)
+            for batch in batches]  # fmt: skip
+
+
+def _moved(batch: StripBatch, rotations: Tensor, moved: Tensor) -> StripBatch:
+    """A batch whose joints have moved by (N, T, 17, 3) metres in its headings."""
+    features = batch.features.clone()
+    features[..., : FEATURE_PARTS["joints"]] += moved[:, :, 1:].flatten(-2) / JOINT_UNIT
+    there = batch.joints[:, :, SOURCE] @ batch.camera.mT
+    far = (batch.depth[..., None] + there[..., 2]).clamp_min(0.5)
+    aside = moved[:, :, SOURCE] @ batch.camera.mT
+    rays = (batch.rays * far[..., None] + aside[..., :2]) / (far + aside[..., 2]).clamp_min(0.5)[..., None]
+    return batch._replace(features=features, rotations=rotations, joints=batch.joints + moved, rays=rays)
+
+
 @dataclass(frozen=True)
 class HmmrLosses:
-    """The losses of a step; a callable for `lifting.training.loop.fit`. without: of `PARTS`, what is left out."""
+    """The losses of a step; a callable for `lifting.training.loop.fit`.
+
+    without: of `PARTS`, what is left out. bent: radians, of `bend`.
+    """
 
     body: StripBody
     shape_sigma: Tensor
     without: frozenset[str] = frozenset()
+    bent: float = 0.0
 
     def __call__(self, training: HmmrTraining, batches: list[StripBatch]) -> dict[str, Tensor]:
         """Named losses of windows lifted as clips and, with a hallucinator, of the same lifted frame by frame.
@@ -153,6 +205,9 @@ class HmmrLosses:
         Every loss is a mean over bodies from real and from hallucinated strips, of the present, the past and the
         future: equal weights, as in the paper.
         """
+        real = batches[0].rotations[batches[0].labelled > 0][:, :JUDGED]
+        if self.bent:
+            batches = bend(batches, self.body, self.bent)
         frames = torch.randperm(batches[0].features.shape[1])[:READ].sort().values
         strips = [real_strips(training.hmmr, batches[0], self.without)[:, frames]]
         losses = {}
@@ -166,7 +221,6 @@ class HmmrLosses:
             del losses["constant_shape"]
         if "adversarial" not in self.without:
             made = lift.present.rotations[:, :JUDGED]
-            real = batches[0].rotations[batches[0].labelled > 0][:, :JUDGED]
             losses["adversarial"] = adversarial_loss(training.answers(made))
             losses["discriminator"] = discriminator_loss(training.judge(real), training.judge(made.detach()))
         return losses
@@ -235,8 +289,9 @@ def scores(hmmr: Hmmr, batches: list[StripBatch], losses: HmmrLosses) -> dict[st
     hmmr.eval()
     found, frames = {}, torch.arange(DELTA, batches[0].features.shape[1] - DELTA)
     seen, alone = batches
-    lifts = {"clip": (real_strips(hmmr, seen, losses.without), seen),
-             "still": (hmmr.hallucinator(still(alone.features)), alone)}  # fmt: skip
+    lifts = {"clip": (real_strips(hmmr, seen, losses.without), seen)}
+    if "hallucinator" not in losses.without:
+        lifts["still"] = hmmr.hallucinator(still(alone.features)), alone
     for name, (strips, truth) in lifts.items():
         lift = hmmr.read(strips[:, frames])
         states = {-DELTA: lift.deltas.get(-DELTA), 0: lift.present, DELTA: lift.deltas.get(DELTA)}
@@ -254,7 +309,7 @@ class Recipe:
     batch: windows with 3D labels; as many of 2D-only clips come on top. without: of `PARTS`, what is left out. source:
     what the encoder reads, lifted clips (``seen``) or clips of frames lifted ``alone``. labelled: share of the
     recordings that have 3D labels; unlabelled: share of the others that are 2D-only clips. keypoints: weight of the 2D
-    loss.
+    loss. bent, fast: of `bend` and `PreparedWindows`.
     """
 
     steps: int = 4000
@@ -263,12 +318,14 @@ class Recipe:
     hidden: int = 128
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
-    dropout: float = 0.0
+    dropout: float = 0.1
     without: tuple[str, ...] = ()
     source: str = "seen"
     labelled: float = 1.0
     unlabelled: float = 0.0
     keypoints: float = LOSS_WEIGHTS["keypoints"]
+    bent: float = 0.15
+    fast: float = 0.3
     seed: int = 0
 
 
@@ -280,17 +337,19 @@ def train(recipe: Recipe, place: Path, bodies: Path = PATH) -> dict:
     known, filmed = label(learned, recipe.labelled, recipe.unlabelled)
     flip = body_flip(body.joints)
     sources = [recipe.source] if "hallucinator" in without else [recipe.source, "alone"]
-    windows = [PreparedWindows(known, filmed, flip, source) for source in sources]
+    windows = [PreparedWindows(known, filmed, flip, source, recipe.fast) for source in sources]
     config = HmmrConfig(FEATURES, body.num_joints, body.num_shape, recipe.width, recipe.hidden, recipe.dropout,
                         (-DELTA, DELTA))  # fmt: skip
     hmmr = build_strips(config)
     hmmr.readout.set_mean(*mean_body(windows[0]))
-    schedule = LoopConfig(recipe.steps, recipe.learning_rate, weight_decay=recipe.weight_decay, bfloat16=False)
+    schedule = LoopConfig(recipe.steps, recipe.learning_rate, weight_decay=recipe.weight_decay, checkpoint_every=1000,
+                          bfloat16=False)  # fmt: skip
     run = Run(HmmrTraining(hmmr, body.num_joints), schedule, place, settings={"recipe": asdict(recipe)})
     run.resume()
     loader = torch.utils.data.DataLoader(Batches(windows, recipe.batch, recipe.seed), batch_size=None,
                                          sampler=range(run.step, recipe.steps))  # fmt: skip
-    losses = HmmrLosses(StripBody(body), torch.as_tensor(body.shape_sigma, dtype=torch.float32), without)
+    losses = HmmrLosses(StripBody(body), torch.as_tensor(body.shape_sigma, dtype=torch.float32), without,
+                        recipe.bent)  # fmt: skip
     fixed = [tensors(make_batch(every_window(held_out, 40, 120), flip, source=s)) for s in (recipe.source, "alone")]
 
     def evaluate(training: HmmrTraining) -> dict[str, list[float]]:
@@ -319,6 +378,8 @@ def train(recipe: Recipe, place: Path, bodies: Path = PATH) -> dict:
 @click.option("--labelled", default=Recipe.labelled, show_default=True)
 @click.option("--unlabelled", default=Recipe.unlabelled, show_default=True)
 @click.option("--keypoints", default=Recipe.keypoints, show_default=True)
+@click.option("--bent", default=Recipe.bent, show_default=True)
+@click.option("--fast", default=Recipe.fast, show_default=True)
 @click.option("--seed", default=Recipe.seed, show_default=True)
 def main(bodies: Path, folder: Path, **recipe: object) -> None:
     """Trains and prints held-out errors."""

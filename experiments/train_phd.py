@@ -148,12 +148,13 @@ class Losses:
     def __call__(self, trainee: Trainee, pair: tuple[StripBatch, int]) -> dict[str, Tensor]:
         """pair: a batch, and how many of its frames are seen."""
         batch, seen = pair
-        phd, strips = trainee.phd, trainee.phd.encoder(batch.features)
+        phd, total = trainee.phd, batch.features.shape[1]
+        strips = phd.encoder(batch.features if self.row.strips else batch.features[:, :seen])
         frames = some_of(range(1, seen), self.frames[0])  # the way of the first frame is not known
         states, losses = [phd.readout(strips[:, frames])], {}
-        if own := strips.shape[1] - seen:
-            said, future = phd.predict(strips[:, :seen], own)
-            chosen = some_of(range(own), self.frames[2])
+        if seen < total:
+            said, future = phd.predict(strips[:, :seen], total - seen)
+            chosen = some_of(range(total - seen), self.frames[2])
             states.append(phd.bodies(future[:, chosen]))
             frames = [*frames, *(seen + k for k in chosen)]
             if self.row.strips:

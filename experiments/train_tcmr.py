@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.lift_bodies import PATH, load_bodies
+from lifting import __version__
 from lifting.body import load_body
 from lifting.body.model import BodyModel
 from lifting.datasets.strip_windows import BodyPiece, StripBatch, StripWindows, body_flip
@@ -39,10 +40,8 @@ from lifting.training.strip_losses import LOSS_WEIGHTS, body_losses, tensors
 FRAMES, BLIND = 16, 0.1
 HELD_OUT, SCORED = 12, 4  # one in so many recordings; every so many of those held out are scored while training
 TARGETS = {"current": (0, 0), "neighbours": (-1, 1), "none": None}  # frames that past and future are to tell
-VERSION = "1"
-LICENCE = "CC0-1.0"
-TRAINING = ("lifted bodies in motion (experiments.lift_bodies: CMU motion capture, mocap.cs.cmu.edu, worn by random "
-            "adults of the embedded body), clips and single frames lifted by the default weights")  # fmt: skip
+TRAINING = ("bodies in motion as the default lifter sees them, clips and single frames (experiments.lift_bodies: CMU "
+            "motion capture, mocap.cs.cmu.edu, worn by random adults of the embedded body)")  # fmt: skip
 
 
 class Batches(torch.utils.data.Dataset):
@@ -170,8 +169,8 @@ def main(pieces: str, folder: str | None, steps: int, batch: int, learning_rate:
     found = {"config": asdict(config), "target": target, "steps": run.step, "held_out": len(held_out),
              **evaluate(run.averaged, 1)}  # fmt: skip
     (place / "scores.json").write_text(json.dumps(found, indent=1))
-    save_strips(place / "tcmr.safetensors", run.averaged, config, training=TRAINING, licence=LICENCE,
-                version=VERSION, metrics=found)
+    save_strips(place / "tcmr.safetensors", run.averaged, config, training=TRAINING,
+                licence="Apache-2.0", version=__version__, metrics=found)  # fmt: skip
     click.echo(json.dumps(found))
 
 

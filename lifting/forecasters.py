@@ -111,7 +111,8 @@ class NearestNeighbour:
         self._ways = _turned(root[:, context:] - origin, heading.rotation) / size[:, None, None]
 
     def __call__(self, seen: SeenMotion, frames: int) -> Forecast:
-        """The neighbour's future, up to `longest` frames."""
+        """The neighbour's future. Raises ValueError for a shorter past and for more than `longest` frames."""
+        _check_lengths(self, seen, frames)
         past = seen.joints[:, -self.context :]
         heading = heading_of(past[:, -1], seen.root[:, -1])
         keys, size = self._key(past, heading.rotation), _body_size(past)
@@ -160,11 +161,11 @@ class NetworkForecaster:
         return cls(network, config.context, factor, errors, config.kind)
 
     def __call__(self, seen: SeenMotion, frames: int) -> Forecast:
-        """The mean future, up to `longest` frames."""
+        """The mean future. Raises ValueError for a shorter past and for more than `longest` frames."""
         return self._predict(seen, frames)[0]
 
     def samples(self, seen: SeenMotion, frames: int, count: int, rng: np.random.Generator) -> Forecast:
-        """Futures that differ as the network's errors do: `count` for every piece."""
+        """Futures that differ as the network's errors do: `count` for every piece. Raises as the forecast."""
         mean, heading = self._predict(seen, frames)
         normal = rng.normal(size=(len(seen), count, len(self._errors))).astype(np.float32)
         errors = np.tensordot(normal, self._errors[:, :frames], 1) * mean.sigma[:, None, ..., None]
@@ -178,6 +179,7 @@ class NetworkForecaster:
 
         from lifting.datasets.future_windows import decode_future, encode_context
 
+        _check_lengths(self, seen, frames)
         seen = seen.cut(slice(-self.context, None))
         features, heading = encode_context(seen.joints, seen.root, seen.sigma)
         with torch.inference_mode():
@@ -186,6 +188,15 @@ class NetworkForecaster:
         sigma = np.exp(log_sigma) * self._factor[:frames]
         # Nothing becomes more certain by lying further ahead; a network may say so.
         return Forecast(joints, root, np.maximum.accumulate(sigma, 1)), heading
+
+
+def _check_lengths(forecaster: Any, seen: SeenMotion, frames: int) -> None:
+    if seen.frames < forecaster.context:
+        raise ValueError(f"got a past of {seen.frames} frames, expected {forecaster.context} for {forecaster.name}; "
+                         "continue it to the left by its first frame.")
+    if not 1 <= frames <= forecaster.longest:
+        raise ValueError(f"got {frames} frames to foresee, expected 1 to {forecaster.longest} at once for "
+                         f"{forecaster.name}; roll_on goes further.")
 
 
 def _check_header(path: str | Path, header: Header) -> None:
@@ -258,11 +269,18 @@ def _from_weights(name: str) -> Callable[[], NetworkForecaster]:
     return lambda: NetworkForecaster.load(WEIGHTS / f"future_{name}.safetensors")
 
 
+def _phd(*path: str | Path) -> Any:
+    from lifting.strips_forecaster import PhdForecaster
+
+    return PhdForecaster.load(*path)
+
+
 FORECASTERS: dict[str, Callable[[], Any]] = {
     "constant": Constant,
     "constant_velocity": ConstantVelocity,
     "dct_mlp": _from_weights("dct_mlp"),
     "gru": _from_weights("gru"),
+    "phd": _phd,
 }
 """How to make the forecasters that are known by name."""
 
@@ -275,7 +293,10 @@ def load_forecaster(name_or_path: str | Path) -> Any:
     if str(name_or_path) in FORECASTERS:
         return FORECASTERS[str(name_or_path)]()
     if Path(name_or_path).suffix == ".safetensors":
-        return NetworkForecaster.load(name_or_path)
+        from lifting.checkpoints import load_weights
+
+        kind = load_weights(name_or_path)[1].kind
+        return _phd(name_or_path) if kind == "phd" else NetworkForecaster.load(name_or_path)
     raise ValueError(f"got the predictor {str(name_or_path)!r}, expected one of {', '.join(FORECASTERS)}, or a file of "
                      "weights (.safetensors).")
 

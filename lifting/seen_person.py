@@ -60,7 +60,9 @@ def see_person(
     arrays = (part.joints @ rotation, _to_world(part.trajectory, rotation, translation), known_sigma(part))
     evidence = ()
     if isinstance(source, Person) and take is not None and motion.trajectory is not None:
-        evidence = _evidence(source.keypoints.slice(span.start, span.stop), take.camera, part, rotation, span)
+        keypoints = source.keypoints.slice(span.start, span.stop)
+        if keypoints.seen.any():
+            evidence = _evidence(keypoints, take.camera, part, rotation, span)
     frames = _frames(len(part), part.fps)
     joints, root, sigma = (_resampled(values, part.fps, frames)[None] for values in arrays)
     return SeenPerson(SeenMotion(joints, root, np.maximum(sigma, 1e-3), *evidence), span, rotation)

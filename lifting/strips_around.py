@@ -72,9 +72,9 @@ def around_one_frame(
     lifted again by `lifter` or the default one, without the frames around them. Else, and for a motion in the world,
     the pose is taken as it is, lifted among others. frame: counted from 0, one in which the person is present.
 
-    Of the other frames only the direction of gravity is used. The root moves evenly, as the one frame suggests. Raises
-    ValueError for another layout and for a frame that is not there or in which the person is absent;
-    FileNotFoundError for missing weights.
+    Of the other frames only the direction of gravity is used. The root stays where it is: one frame does not tell how
+    fast somebody goes (`experiments.hmmr_tables`). Raises ValueError for another layout and for a frame that is not
+    there or in which the person is absent; FileNotFoundError for missing weights.
     """
     motion = source.motion if isinstance(source, Person) else source
     _check_frame(motion, frame)
@@ -85,8 +85,7 @@ def around_one_frame(
     states = dict(sorted({**lift.deltas, 0: lift.present}.items()))
     turn = heading_of(seen.joints, seen.root).rotation[0]
     rotations = np.concatenate([_to_world(state, turn) for state in states.values()])
-    velocity = lift.present.way[0, 0, :3].numpy() @ turn[0]
-    root = seen.root[0] + np.array(list(states))[:, None] * velocity
+    root = np.repeat(seen.root[0], len(states), 0)
     told = placed_body(rotations, lift.present.shape[0, 0].numpy(), root, body)
     told = told.replace(fps=FPS / np.diff(list(states)).max())
     return AroundFrame(told, _points_of(told, body), tuple(states))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lifting.anatomy import H36M
 from lifting.body import load_body
 from lifting.body.model import BodyModel
 from lifting.checkpoints import file_hash
@@ -31,12 +32,14 @@ from lifting.strip_features import strip_features
 WEIGHTS = Path(__file__).parent / "weights" / "phd.safetensors"
 CONTEXT = 2 * RECEPTIVE_FIELD - 1  # frames that a first prediction depends on: 13 strips of 13 frames each
 AT_ONCE = 256  # pieces
+KEPT, FADE = 0.5, 5  # a share, and frames; best of a few on held-out recordings
+_FLIP, _ACROSS = np.array(H36M.flip), np.array([-1.0, 1.0, 1.0], np.float32)
 
 
 class PhdForecaster:
     """A predictor as of `lifting.forecasters`: the last seen pose, carried along by the bodies that PHD tells.
 
-    What differs between the seen pose and the body that is told for it, in the definition of joints above all, is kept.
+    The mean of what it says and of what it says of the mirror image.
     """
 
     name, context, longest = "phd", CONTEXT, FARTHEST
@@ -56,8 +59,10 @@ class PhdForecaster:
 
     def __call__(self, seen: SeenMotion, frames: int) -> Forecast:
         """The future, up to `longest` frames."""
-        parts = [self._carry(part, *self.tell(part, frames)) for part in _parts(seen.cut(slice(-CONTEXT, None)))]
-        return Forecast(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Forecast)))
+        both = with_mirror_image(seen.cut(slice(-CONTEXT, None)))
+        parts = [self.carry(part, *self.tell(part, frames)) for part in _parts(both)]
+        said = Forecast(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Forecast)))
+        return mean_with_mirror_image(said)
 
     def bodies(self, seen: SeenMotion, frames: int) -> list[BodyMotion]:
         """The bodies of the future of every piece, in the world, as they are told.
@@ -81,7 +86,8 @@ class PhdForecaster:
         return self.network.readout(strips[:, -1:]), self.network.bodies(self.network.predict(strips, frames)[1])
 
     @torch.inference_mode()
-    def _carry(self, seen: SeenMotion, now: BodyState, future: BodyState) -> Forecast:
+    def carry(self, seen: SeenMotion, now: BodyState, future: BodyState) -> Forecast:
+        """The last seen pose as bodies that are told for it (N, 1, ...) and for the future (N, Tf, ...) go on."""
         turn, root = follow_way(seen, future.way.numpy())
         joints = carry_along(seen, self.body.joints(now).numpy(), self.body.joints(future).numpy(), turn)
         growth = self.network.growth[: root.shape[1]].numpy()
@@ -106,11 +112,11 @@ class PhdStream:
         """
         if len(frame) != 1 or frame.frames != 1:
             raise ValueError(f"got {len(frame)} pieces of {frame.frames} frames, expected one frame of one person.")
-        features = strip_features(frame if self._seen is None else _after(self._seen, frame))[:, -1]
+        both = with_mirror_image(frame)
+        features = strip_features(both if self._seen is None else _after(self._seen, both))[:, -1]
         self._now, self._state = self._forecaster.network.step(torch.from_numpy(features), self._state)
-        self._seen = frame
-        turn = heading_of(frame.joints, frame.root).rotation
-        return bodies_in_world(self._forecaster.body, self._now, turn, frame.root)[0]
+        self._seen, now = both, BodyState(*(value[:1] for value in self._now))
+        return bodies_in_world(self._forecaster.body, now, heading_of(frame.joints, frame.root).rotation, frame.root)[0]
 
     @torch.inference_mode()
     def future(self, frames: int) -> Forecast:
@@ -118,7 +124,7 @@ class PhdStream:
         if self._seen is None:
             raise ValueError("got no frame yet, expected at least one to go on from; call step first.")
         future = self._forecaster.network.go_on(self._state, frames)
-        return self._forecaster._carry(self._seen, self._now, future)
+        return mean_with_mirror_image(self._forecaster.carry(self._seen, self._now, future))
 
 
 def follow_way(seen: SeenMotion, way: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -134,11 +140,14 @@ def follow_way(seen: SeenMotion, way: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def carry_along(seen: SeenMotion, now: np.ndarray, future: np.ndarray, turn: np.ndarray) -> np.ndarray:
     """The last seen pose, changed as from a told present (N, 1, 17, 3) to a told future (N, Tf, 17, 3), in the world.
 
-    The told joints are in the person's own heading; turn: (N, Tf, 3, 3), that of the future frames.
+    The told joints are in the person's own heading; turn: (N, Tf, 3, 3), that of the future frames. What differs
+    between the seen and the told pose is in part error of the lift and in part another definition of joints: `KEPT` of
+    it stays, the rest goes within some frames.
     """
     last = heading_of(seen.joints[:, -1], seen.root[:, -1]).rotation
-    pose = seen.joints[:, -1] @ np.swapaxes(last, 1, 2)
-    return (future + (pose[:, None] - now)) @ turn
+    differs = (seen.joints[:, -1] @ np.swapaxes(last, 1, 2))[:, None] - now
+    kept = KEPT + (1 - KEPT) * np.exp(-np.arange(1, future.shape[1] + 1) / FADE)
+    return (future + kept[:, None, None] * differs) @ turn
 
 
 def bodies_in_world(body: StripBody, state: BodyState, turn: np.ndarray, root: np.ndarray) -> list[BodyMotion]:
@@ -151,6 +160,20 @@ def bodies_in_world(body: StripBody, state: BodyState, turn: np.ndarray, root: n
     trajectory, name = root + np.einsum("ntij,ntj->nti", back, hips), body.body.body.name
     return [BodyMotion(matrix_to_rotvec(turned), path, shape[0], name, FPS, "world")
             for turned, path, shape in zip(rotations, trajectory, state.shape.numpy(), strict=True)]  # fmt: skip
+
+
+def with_mirror_image(seen: SeenMotion) -> SeenMotion:
+    """The N pieces, and after them their mirror images."""
+    mirrored = seen.mirrored()
+    pairs = ((getattr(seen, f.name), getattr(mirrored, f.name)) for f in fields(seen))
+    return SeenMotion(*(None if one is None else np.concatenate([one, other]) for one, other in pairs))
+
+
+def mean_with_mirror_image(said: Forecast) -> Forecast:
+    """N forecasts of those for pieces and their mirror images."""
+    n = len(said) // 2
+    joints = (said.joints[:n] + said.joints[n:, :, _FLIP] * _ACROSS) / 2
+    return Forecast(joints, (said.root[:n] + said.root[n:] * _ACROSS) / 2, said.sigma[:n])
 
 
 def _parts(seen: SeenMotion) -> list[SeenMotion]:

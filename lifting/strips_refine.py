@@ -18,6 +18,7 @@ from lifting.checkpoints import file_hash
 from lifting.exporting import as_take
 from lifting.foot_locking import hold_bone_lengths, median_lengths
 from lifting.headings import Heading, heading_of
+from lifting.models.strips.encoder import RECEPTIVE_FIELD
 from lifting.models.strips.files import load_strips
 from lifting.motion import BodyMotion, Motion, Person, Take
 from lifting.predict import announce
@@ -62,10 +63,10 @@ def refine(
         body: also give the bodies, as `Person.body`. A motion becomes a person then, who can hold it.
 
     Returns the same kind. Poses are `between` the lift and the model's, at the motion's own rate and size; path, sigma,
-    gaps and the place in the world stay, motions in the world are made anew. ``metadata["refined"]`` of a take says
-    how, and what was assumed. Bodies are the model's own, at its idea of the person's size. Raises ValueError for an
-    unknown method, another layout, nobody in sight and a person in the world without their take; FileNotFoundError for
-    weights that are not there.
+    gaps and the place in the world stay, motions in the world are made anew; bodies and futures of the motion as it was
+    are dropped. Bodies on request are the model's own, at its idea of the person's size. ``metadata["refined"]`` of a
+    take says how, and what was assumed. Raises ValueError for an unknown method, another layout, nobody in sight and a
+    person in the world without their take; FileNotFoundError for weights that are not there.
     """
     refiner = load_refiner(method, weights)
     take = as_take(source)
@@ -102,7 +103,7 @@ def load_refiner(method: str, weights: str | Path | None = None) -> Refiner:
     if method == "hmmr":
         from lifting.strips_around import hmmr_bodies as told
 
-    frames = getattr(network, "frames", 13)
+    frames = network.frames if method == "tcmr" else RECEPTIVE_FIELD
     source = f"{path.name} {file_hash(path)}"
     return Refiner(method, lambda seen: told(network, seen, model), frames, source, model)
 
@@ -123,18 +124,19 @@ def refine_take(take: Take, refiner: Refiner, *, body: bool = False, keypoints: 
         raise ValueError(failures[0] if failures else f"nobody is in {take.name!r}, expected at least one person.")
     about = {"method": refiner.method, "weights": refiner.source, "body": refiner.model.name,
              "warnings": [*dict.fromkeys(warnings), *failures]}  # fmt: skip
-    return placed_again(take.replace(people=people, metadata={**take.metadata, "refined": about}))
+    kept = {key: value for key, value in take.metadata.items() if key not in ("body", "future")}
+    return placed_again(take.replace(people=people, metadata={**kept, "refined": about}))
 
 
 def _refined(person: Person, take: Take | None, refiner: Refiner, body: bool, warnings: list[str]) -> Person:
     told = see_person(person if take is not None else person.motion, take, warnings.append)
     if told.seen.frames < refiner.frames:
         warnings.append(f"person {person.id} is seen for {told.seen.frames} frames at {FPS:g}/s, {refiner.method} "
-                        f"looks at {refiner.frames}: the first and the last one were repeated")
+                        f"looks at {refiner.frames}: beyond the ends there is nothing to go by")
     bodies = refiner.bodies(told.seen)
     motion = refined_motion(person.motion, told, bodies, refiner.model)
-    made = refined_body(motion, told, bodies, refiner.model) if body else person.body
-    return dataclasses.replace(person, motion=motion, body=made)
+    made = refined_body(motion, told, bodies, refiner.model) if body else None
+    return dataclasses.replace(person, motion=motion, body=made, future=None, future_body=None)
 
 
 def refined_motion(motion: Motion, told: SeenPerson, bodies: BodyMotion, model: BodyModel) -> Motion:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from statistics import median
 
 from lifting.console import printable
 
@@ -61,9 +62,9 @@ def future_lines(take) -> list[str]:  # noqa: ANN001
     known = [person.future for person in take.people if person.future is not None]
     if not about or not known:
         return []
-    doubt = 1000 * sum(float(future.sigma[-1, 1:].mean()) for future in known) / len(known)
-    return [f"  future: {about['frames']} frames, {about['seconds']:g} s, by {about['predictor']}, at its end within "
-            f"{doubt:.0f} mm for 68 % of the joints"]
+    doubt = 1000 * max(median(future.sigma[-1, 1:].tolist()) for future in known)
+    return [f"  future: {about['frames']} frames, {about['seconds']:g} s, by {about['predictor']}, in the end known "
+            f"within {doubt:.0f} mm"]
 
 
 def fit_summary(take, paths: Iterable) -> str:  # noqa: ANN001

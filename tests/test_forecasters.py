@@ -10,6 +10,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from walking_figure import walker
 
+from experiments.benchmark_future import score, summary
 from lifting.checkpoints import Header, load_weights, save_weights
 from lifting.datasets.future_windows import decode_future, encode_context
 from lifting.forecasters import (
@@ -230,6 +231,16 @@ def test_weights_of_something_else_and_unknown_names_are_refused(tmp_path):
         load_forecaster(tmp_path / "missing.safetensors")
 
 
+@pytest.mark.parametrize("make", [neighbour, network_forecaster])
+def test_too_short_a_past_and_too_long_a_future_are_refused(make):
+    forecaster = make()
+    with pytest.raises(ValueError, match=f"a past of 5 frames, expected {CONTEXT}"):
+        forecaster(seen_motion(frames=CONTEXT - 1), 1)
+    for frames in (0, FUTURE + 1):
+        with pytest.raises(ValueError, match=f"got {frames} frames to foresee, expected 1 to {FUTURE}"):
+            forecaster(seen_motion(), frames)
+
+
 def test_rolling_on_shows_a_forecaster_its_own_words():
     forecaster, seen = network_forecaster(), seen_motion()
     said = roll_on(forecaster, seen, 2 * FUTURE + 1)
@@ -300,3 +311,17 @@ def test_shipped_weights_are_described_and_small(name):
     assert header.config["kind"] == name and header.fps == FPS
     assert (WEIGHTS / f"future_{name}.safetensors").stat().st_size < 1.2e6
     assert name in (WEIGHTS / "MODEL_CARD_FUTURE.md").read_text("utf-8")
+
+
+def test_benchmark_scores_joints_and_the_way_of_the_root_apart():
+    seen, rng = seen_motion(2), np.random.default_rng(0)
+    joints = np.repeat(seen.joints[:, -1:], 25, 1)
+    joints[..., 1:, 0] += 0.017  # 16 of 17 joints, in every frame
+    way = np.repeat(np.array([0.0, 0.02, 0.0]) * np.ones((2, 1, 3)), 25, 1)
+    found = score(Constant(), seen, joints, way)
+    np.testing.assert_allclose(found["pose_mm"], 16, atol=1e-3)
+    np.testing.assert_allclose(found["root_mm"], 20, atol=1e-3)
+    assert "coverage" not in found
+    rows = [{"pose_mm": [float(value)]} for value in rng.integers(0, 100, 3)]
+    values = [row["pose_mm"][0] for row in rows]
+    assert summary(rows)["pose_mm"] == {"mean": [round(np.mean(values), 4)], "spread": [max(values) - min(values)]}

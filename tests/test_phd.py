@@ -24,7 +24,9 @@ from experiments.train_phd import (
     measure_growth,
     own_predictions,
 )
+from lifting.anatomy import H36M
 from lifting.datasets.strip_windows import StripWindows, body_flip, make_batch, stack_seen
+from lifting.forecasters import load_forecaster
 from lifting.headings import heading_of
 from lifting.models.strips.body import StripBody
 from lifting.models.strips.files import load_strips, save_strips
@@ -34,6 +36,7 @@ from lifting.rotations import rotvec_to_matrix
 from lifting.seen_motion import SeenMotion
 from lifting.strip_features import FEATURES
 from lifting.strips_forecaster import AT_ONCE, PhdForecaster, bodies_in_world, carry_along, follow_way
+from lifting.strips_forecaster import WEIGHTS as SHIPPED
 
 CONFIG = PhdConfig(FEATURES, len(lite().joints), lite().num_shape, width=16, hidden=8)
 
@@ -103,14 +106,27 @@ def test_the_true_way_leads_along_the_true_path():
     np.testing.assert_allclose(root, batch.root[:, 12:], atol=1e-4)
 
 
-def test_what_does_not_change_in_the_body_stays_as_it_was_seen():
+def test_a_body_that_does_not_change_keeps_the_pose_and_half_of_what_it_does_not_explain():
     past = seen(2)
     turn = heading_of(past.joints[:, -1:], past.root[:, -1:]).rotation
-    told_pose = np.random.default_rng(0).normal(size=(2, 1, 17, 3))
-    np.testing.assert_allclose(carry_along(past, told_pose, told_pose, turn), past.joints[:, -1:], atol=1e-6)
+    pose = past.joints[:, -1:] @ np.swapaxes(turn, -1, -2)
+    np.testing.assert_allclose(carry_along(past, pose, pose, turn), past.joints[:, -1:], atol=1e-6)
+    other = pose + np.random.default_rng(0).normal(size=pose.shape)
+    still = carry_along(past, other, other.repeat(60, 1), turn)
+    far, near = np.abs(still[:, [-1, 0]] - past.joints[:, -1:]).transpose(1, 0, 2, 3)
+    np.testing.assert_allclose(far, 0.5 * np.abs((other - pose) @ turn)[:, 0], atol=1e-4)
+    np.testing.assert_allclose(near, 0.5 * (1 - np.exp(-0.2)) * np.abs((other - pose) @ turn)[:, 0], atol=1e-4)
     quarter = Rotation.from_euler("z", 90, degrees=True).as_matrix()
-    turned = carry_along(past, told_pose, told_pose, turn @ quarter.T)
+    turned = carry_along(past, pose, pose, turn @ quarter.T)
     np.testing.assert_allclose(turned, past.joints[:, -1:] @ quarter.T, atol=1e-6)
+
+
+def test_the_mirror_image_has_the_mirrored_future():
+    past, model = seen(2), forecaster()
+    said, other = model(past, 6), model(past.mirrored(), 6)
+    across = np.array([-1, 1, 1])
+    np.testing.assert_allclose(other.joints, said.joints[:, :, list(H36M.flip)] * across, atol=1e-5)
+    np.testing.assert_allclose(other.root, said.root * across, atol=1e-5)
 
 
 def test_bodies_of_the_truth_have_the_true_joints_in_the_world():
@@ -125,9 +141,10 @@ def test_bodies_of_the_truth_have_the_true_joints_in_the_world():
     assert (motion.body, motion.fps, motion.frame) == ("lite", 25.0, "world")
 
 
-def test_bodies_of_a_future_walk_where_the_forecast_walks():
+def test_bodies_of_a_future_walk_where_they_are_told_to():
     past, model = seen(2), forecaster()
-    for motion, root in zip(model.bodies(past, 4), model(past, 4).root, strict=True):
+    roots = follow_way(past, model.tell(past, 4)[1].way.numpy())[1]
+    for motion, root in zip(model.bodies(past, 4), roots, strict=True):
         points = lite().points("h36m17", rotvec_to_matrix(motion.rotations), motion.trajectory, motion.shape)
         np.testing.assert_allclose(points[:, 0], root, atol=1e-4)
 
@@ -163,6 +180,25 @@ def test_weights_are_written_and_read_again(tmp_path):
         load_strips(path, "hmmr")
     with pytest.raises(FileNotFoundError, match="no weights"):
         PhdForecaster.load(tmp_path / "none.safetensors")
+
+
+def test_the_shipped_weights_are_small_and_causal():
+    assert SHIPPED.stat().st_size <= 2.7e6
+    model, features = load_forecaster("phd"), torch.randn(1, 30, FEATURES, generator=torch.Generator().manual_seed(0))
+    other = features.clone()
+    other[:, 20:] += 1
+    one, two = (model.network(x).present for x in (features, other))
+    assert torch.equal(one.codes[:, :20], two.codes[:, :20]) and not torch.equal(one.codes[:, 20:], two.codes[:, 20:])
+    assert model.digest == load_forecaster(SHIPPED).digest
+
+
+def test_the_shipped_weights_see_where_somebody_walks():
+    """Half a second ahead, somebody who goes on at one speed is nearer to what is said than to where they were."""
+    piece = body_piece(38, 0)
+    said = load_forecaster("phd")(piece.seen.cut(slice(25)), 13)
+    off = np.linalg.norm(said.root[0] - piece.root[25:], axis=-1)
+    assert off[-1] < 0.6 * np.linalg.norm(piece.root[24] - piece.root[37])
+    assert np.linalg.norm(said.joints[0] - piece.joints[25:], axis=-1).mean() < 0.15
 
 
 def test_own_predictions_become_more():

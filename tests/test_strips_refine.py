@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from filmed_takes import filmed_take
+from filmed_walker import CAMERA, filmed
 from lifted_takes import lifted_take, motion_of, walking_joints, walking_person
 from scipy.spatial.transform import Rotation
+from small_tcmr import BODY, CONFIG, random_piece, small_tcmr
 
+from lifting import strips_refine
 from lifting.anatomy import H36M, bone_lengths
-from lifting.body import load_body
 from lifting.cli import main
 from lifting.datasets.strip_windows import BodyPiece, make_batch
-from lifting.models.strips.files import build_strips, save_strips
-from lifting.models.strips.tcmr import Tcmr, TcmrConfig
-from lifting.motion import Motion, Take
+from lifting.detectors.files import write_keypoints
+from lifting.export import load
+from lifting.models.strips.files import save_strips
+from lifting.motion import BodyMotion, Motion, Take
+from lifting.pipeline import run_video
 from lifting.predict import AssumptionWarning
 from lifting.rotations import rotvec_to_matrix
 from lifting.seen_motion import SeenMotion
 from lifting.seen_person import FPS, see_person
-from lifting.strip_features import FEATURES
 from lifting.strips_refine import SMOOTHING, between, load_refiner, refine, tcmr_bodies
+from lifting.summary import summary
 from lifting.world import place_in_world, placed_again
-
-BODY = load_body("lite")
-CONFIG = TcmrConfig(FEATURES, BODY.num_joints, BODY.num_shape, frames=6, width=16, hidden=12, layers=1)
-
-
-def small_tcmr(seed: int = 0) -> Tcmr:
-    """A network that was trained on nothing, whose bodies are near the rest pose."""
-    torch.manual_seed(seed)
-    return build_strips(CONFIG).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +38,6 @@ def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("tcmr") / "tcmr.safetensors"
     save_strips(path, small_tcmr(), CONFIG, training="nothing", licence="none", version="0", metrics={})
     return path
-
-
-def random_piece(frames: int = 9, seed: int = 0) -> SeenMotion:
-    """One random piece with 2D evidence."""
-    rng = np.random.default_rng(seed)
-    view = Rotation.from_euler("x", 100, degrees=True).as_matrix()[None]
-    joints, root = rng.normal(0, 0.3, (1, frames, 17, 3)), rng.normal(0, 0.3, (1, frames, 3)).cumsum(1)
-    joints[:, :, 0] = 0
-    arrays = (joints, root, rng.uniform(0.01, 0.2, (1, frames, 17)), rng.normal(0, 0.2, (1, frames, 17, 2)),
-              rng.uniform(0, 1, (1, frames, 17)), view, root @ view[0].T + [0, 0, 6])  # fmt: skip
-    return SeenMotion(*(np.asarray(array, np.float32) for array in arrays))
 
 
 def padded_piece(seen: SeenMotion, frames: np.ndarray) -> BodyPiece:
@@ -170,6 +156,38 @@ def test_bodies_come_on_request_and_stand_where_the_motion_is(weights):
     np.testing.assert_allclose(points[:, 0], made.motion.trajectory[there], atol=1e-4)
     assert np.isnan(body.rotations[:2]).all() and np.isfinite(body.rotations[2:]).all()
     assert refine(motion_of(walking_joints()), weights=weights, body=True).body is not None
+
+
+def test_a_camera_that_turns_changes_nothing(weights):
+    still, turning = (filmed_take(turning=degrees)[0] for degrees in (0.0, 0.4))
+    rotation = np.array(turning.metadata["world"]["rotation"])
+    assert rotation.ndim == 3
+    one, two = (refine(take, weights=weights).people[0].motion.joints for take in (still, turning))
+    np.testing.assert_allclose(two @ rotation, one @ np.array(still.metadata["world"]["rotation"]), atol=2e-3)
+
+
+def test_what_was_made_of_the_motion_before_is_dropped(weights):
+    person = walking_person(1)
+    body = BodyMotion(np.zeros((40, 22, 3)), np.zeros((40, 3)), np.zeros(10), "lite", person.motion.fps, "world")
+    person = dataclasses.replace(person, body=body, future=person.motion)
+    take = lifted_take(person, metadata={"body": {}, "future": {}})
+    refined = refine(take, weights=weights)
+    assert refined.people[0].body is refined.people[0].future is None and set(refined.metadata) == {"refined"}
+
+
+def test_lift_run_refines_and_says_so(tmp_path, tiny_lifter, weights, monkeypatch):
+    monkeypatch.setattr(strips_refine, "WEIGHTS", weights.parent)
+    file = write_keypoints(tmp_path / "walk.npz", {1: filmed()})
+    plain = run_video(keypoints=file, camera=CAMERA, lifter=tiny_lifter)
+    paths = {"output": tmp_path / "result.npz", "report": tmp_path / "report.json"}
+    take = run_video(keypoints=file, camera=CAMERA, lifter=tiny_lifter, refine="tcmr", **paths)
+    assert load(paths["output"]) == take
+    assert json.loads(paths["report"].read_text())["refined"] == take.metadata["refined"]
+    assert "refined: poses by tcmr, weights tcmr.safetensors" in summary(take, [])
+    before, after = plain.people[0], take.people[0]
+    np.testing.assert_array_equal(before.motion.trajectory, after.motion.trajectory)
+    for name in ("motion", "world"):
+        assert np.abs(getattr(before, name).joints - getattr(after, name).joints).max() > 0.01
 
 
 def test_a_few_frames_are_enough_and_it_is_said(weights):

@@ -56,7 +56,7 @@ class Hmmr(nn.Module):
         return self.read(self.hallucinator(features))
 
     def read(self, strips: Tensor) -> StripLift:
-        """The bodies in strips (N, T, C), real or hallucinated."""
+        """The bodies in strips (N, T, C), real or hallucinated; those of other frames in the heading of the present."""
         present = self.readout(strips)
         deltas = {int(d): readout(strips, present) for d, readout in self.delta_readouts.items()}
         return StripLift(strips, present, deltas)
