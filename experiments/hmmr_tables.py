@@ -29,8 +29,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.hmmr_windows import DELTA, seen_from
 from experiments.lift_bodies import PATH, load_bodies
-from experiments.train_hmmr import DELTA, Recipe, real_strips, seen_from, still, train
+from experiments.train_hmmr import Recipe, real_strips, still, train
 from lifting.anatomy import H36M
 from lifting.body import load_body
 from lifting.datasets.strip_windows import BodyPiece, StripBatch, body_flip, make_batch

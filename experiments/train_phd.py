@@ -11,21 +11,24 @@ distillation of strips (equation 5), ``body`` predicts bodies instead of strips 
 
 Losses: joints, rotations, shape, way of the root, 2D with the camera of equation 6, shape that does not change, and the
 factorised adversarial prior, whose real rotations are those of the training pieces. They are taken of some random
-frames of every window. One in twelve recordings of the training set is held out: how large the errors of the future
-are is measured on these. Resumes from the last checkpoint. Writes ``weights.safetensors`` into the row's folder of
-``runs/future``; those of PHD itself are the ones in ``lifting/weights``.
+frames of every window. One in twelve recordings of the training set is held out: the checkpoint of the second step that
+errs least on these is kept, and how large the errors of the future are is measured on them. Resumes from the last
+checkpoint. Writes ``weights.safetensors`` into the row's folder of ``runs/future``; those of PHD itself are the ones in
+``lifting/weights``.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from experiments.lift_bodies import PATH, load_bodies
@@ -41,6 +44,7 @@ from lifting.datasets.strip_windows import (
     make_batch,
     stack_seen,
 )
+from lifting.files import atomic_path
 from lifting.models.strips.body import StripBody
 from lifting.models.strips.files import build_strips, save_strips
 from lifting.models.strips.hmmr import PoseDiscriminator
@@ -230,6 +234,34 @@ class Validation:
         return scores
 
 
+class KeptBest:
+    """Validates, and keeps the network that errs least in the future of held-out windows: trained on, it forgets them.
+
+    path: a safetensors file with the network and, as metadata, its error.
+    """
+
+    def __init__(self, held_out: Validation, path: Path) -> None:
+        self.held_out, self.path = held_out, path
+
+    def __call__(self, trainee: Trainee) -> dict[str, list[float]]:
+        """The errors of the network, which is kept if no better one is."""
+        scores = self.held_out(trainee)
+        error = float(np.mean(scores["future_mm"]))
+        if not self.path.exists() or error < self._error():
+            state = {name: value.contiguous() for name, value in trainee.state_dict().items()}
+            with atomic_path(self.path) as temporary:
+                save_file(state, str(temporary), metadata={"error": str(error)})
+        return scores
+
+    def _error(self) -> float:
+        with safe_open(str(self.path), framework="pt") as file:
+            return float(file.metadata()["error"])
+
+    def load_into(self, trainee: Trainee) -> None:
+        """Puts the best network into one of the same sizes."""
+        trainee.load_state_dict(load_file(str(self.path)))
+
+
 def mean_mm(joints: Tensor, truth: Tensor) -> float:
     """MPJPE in millimetres."""
     return 1000 * float((joints - truth).norm(dim=-1).mean())
@@ -245,13 +277,13 @@ def make_trainee(width: int, row: Row, windows: StripWindows, seed: int) -> Trai
     return trainee
 
 
-def train(trainee: Trainee, folder: Path, stream: Batches, losses: Losses, held_out: Validation, config: LoopConfig,
+def train(trainee: Trainee, folder: Path, stream: Batches, losses: Losses, evaluate: Callable, config: LoopConfig,
           ) -> Trainee:  # fmt: skip
     """One of the two steps of training; the averaged network."""
     run = Run(trainee, config, folder)
     run.resume()
     loader = torch.utils.data.DataLoader(stream, batch_size=None, sampler=range(run.step, config.steps))
-    fit(run, loader, losses, WEIGHTS, held_out)
+    fit(run, loader, losses, WEIGHTS, evaluate)
     return run.averaged
 
 
@@ -302,11 +334,11 @@ def main(pieces: str, row: str, width: int, movie_steps: int, steps: int, batch:
                   Validation(held_out, flip, body, False), LoopConfig(movie_steps, learning_rate))  # fmt: skip
     trainee, folder = make_trainee(width, ROWS[row], windows, seed), FOLDER / f"phd_{row}_{width}_{seed}"
     trainee.start_from(movie)
-    validation = Validation(held_out, flip, body, True)
-    trained = train(trainee, folder, Batches(windows, batch, seed + 1, steps),
-                    Losses(body, shape_sigma, ROWS[row], (4, 2, 8)), validation,
-                    LoopConfig(steps, learning_rate))  # fmt: skip
-    finish(trained.phd, trainee.config, model, held_out, validation(trained), folder / "weights.safetensors")
+    best = KeptBest(Validation(held_out, flip, body, True), folder / "best.safetensors")
+    train(trainee, folder, Batches(windows, batch, seed + 1, steps), Losses(body, shape_sigma, ROWS[row], (4, 2, 8)),
+          best, LoopConfig(steps, learning_rate))  # fmt: skip
+    best.load_into(trainee)
+    finish(trainee.phd, trainee.config, model, held_out, best(trainee), folder / "weights.safetensors")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lifting.anatomy import H36M
+from lifting.datasets.future_windows import decode_future, encode_context
 from lifting.headings import heading_of
 from lifting.seen_motion import SeenMotion
 
@@ -176,8 +177,6 @@ class NetworkForecaster:
 
     def _predict(self, seen: SeenMotion, frames: int) -> tuple[Forecast, Any]:
         import torch
-
-        from lifting.datasets.future_windows import decode_future, encode_context
 
         _check_lengths(self, seen, frames)
         seen = seen.cut(slice(-self.context, None))

@@ -32,8 +32,8 @@ from lifting.world import placed_again, present_frames, present_part
 
 METHODS = ("hmmr", "tcmr")
 WEIGHTS = Path(__file__).parent / "weights"
-SHARE = 0.5  # of what a network tells in a refined pose: an even mean, not fitted to anything
-SMOOTHING = 0.6  # of `lifting.smoothing`: 4.5 Hz pass half
+SHARE = 0.5  # of what a network tells in a refined pose: an even mean, fitted to nothing
+SMOOTHING = 0.7  # of `lifting.smoothing`: 3.4 Hz pass half
 CHUNK = 256  # windows that a network reads at once: bounds memory, changes nothing
 
 
@@ -148,16 +148,16 @@ def refined_motion(motion: Motion, told: SeenPerson, bodies: BodyMotion, model: 
     return motion.replace(joints=_padded(joints, motion, told.span))
 
 
-def between(lifted: np.ndarray, told: np.ndarray, fps: float) -> np.ndarray:
-    """Poses half way from lifted joints to those that a network told (T, 17, 3), smoothed, all in metres off the root.
+def between(lifted: np.ndarray, told: np.ndarray, fps: float, smoothing: float = SMOOTHING) -> np.ndarray:
+    """Poses half way from lifted joints to those that a network told, smoothed; (T, 17, 3) metres off the root.
 
-    Both err, and not alike: of poses unlike those of its training the lifter knows more, of jitter the network. Half of
-    each errs less than either (see the model card). Bones have constant lengths, and the size is that of the lift, so
-    that the path, the keypoints and a stated height still fit.
+    Both err, and not alike: of poses unlike those of its training the lifter knows more, of jitter the network; their
+    mean errs less than either (`experiments.tcmr_tables`). Bones have constant lengths, and the size is that of the
+    lift, so that the path, the keypoints and a stated height still fit. fps: frames/s; smoothing: 0 to 1.
     """
     size = median_lengths(lifted, H36M).sum()
     joints = (1 - SHARE) * lifted + SHARE * told * (size / median_lengths(told, H36M).sum())
-    joints = smooth(joints, fps, SMOOTHING)
+    joints = smooth(joints, fps, smoothing)
     lengths = median_lengths(joints, H36M)
     return hold_bone_lengths(joints, H36M, lengths * (size / lengths.sum()))
 

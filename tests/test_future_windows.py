@@ -10,6 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from lifting.datasets.future_windows import (
     AS_IT_IS,
+    FEATURES,
+    JOINTS,
+    OUTPUTS,
     SIGMA_OF_TRUTH,
     SIGMA_UNIT,
     FuturePiece,
@@ -18,7 +21,6 @@ from lifting.datasets.future_windows import (
     encode_context,
     encode_windows,
 )
-from lifting.models.future import FEATURES, JOINTS, OUTPUTS
 from lifting.skeletons import get_skeleton
 
 H36M = get_skeleton("h36m17")

@@ -16,6 +16,7 @@ from experiments.train_phd import (
     ROWS,
     WEIGHTS,
     Batches,
+    KeptBest,
     Losses,
     Trainee,
     Validation,
@@ -275,6 +276,17 @@ def test_validation_tells_errors_in_millimetres():
     scores = held_out(make_trainee(16, ROWS["latent"], windows(), 0))
     assert set(scores) == {"present_mm", "delta_5_mm", "delta_10_mm", "future_mm", "constant_mm"}
     assert len(scores["future_mm"]) == 5 and all(1 < value < 1000 for row in scores.values() for value in row)
+
+
+def test_the_best_network_on_held_out_pieces_is_kept(tmp_path):
+    errors = iter([50.0, 30.0, 40.0])
+    best = KeptBest(lambda trainee: {"future_mm": [next(errors)]}, tmp_path / "best.safetensors")
+    made = [make_trainee(16, ROWS["latent"], windows(), seed) for seed in range(4)]
+    for trainee in made[:3]:
+        best(trainee)
+    best.load_into(made[3])
+    for name, value in made[1].state_dict().items():
+        assert torch.equal(made[3].state_dict()[name], value)
 
 
 def test_tables_find_no_error_in_the_truth():

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from lifting.headings import Heading, heading_of
-from lifting.models.future import JOINTS, OUTPUTS
 from lifting.skeletons import get_skeleton
 
 H36M = get_skeleton("h36m17")
+JOINTS = len(H36M.joints) - 1  # beside the root
+OUTPUTS = 3 * JOINTS + 3
+FEATURES = OUTPUTS + JOINTS
 FPS = 25.0
 SIGMA_UNIT = 0.1  # metres
 SIGMA_OF_TRUTH = 0.01  # metres: what is said of a motion that was not lifted

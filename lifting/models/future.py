@@ -20,13 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lifting.datasets.future_windows import FEATURES, H36M, JOINTS, OUTPUTS
 from lifting.models.strips.blocks import StripBlock
-from lifting.skeletons import get_skeleton
 
-JOINTS = 16  # beside the root
-OUTPUTS = 3 * JOINTS + 3
 SIGMAS = JOINTS + 1
-FEATURES = OUTPUTS + JOINTS
 KINDS = ("dct_mlp", "gru", "pose_convolution")
 SPEED = 25.0  # metres per frame to metres per second, of the size of the poses
 
@@ -216,17 +213,17 @@ class WithMirrorImage(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        joints = np.arange(3 * JOINTS).reshape(JOINTS, 3)[np.array(get_skeleton("h36m17").flip)[1:] - 1].ravel()
+        joints = np.arange(3 * JOINTS).reshape(JOINTS, 3)[np.array(H36M.flip)[1:] - 1].ravel()
         sign = np.tile([-1.0, 1.0, 1.0], JOINTS + 1)
         self._order = torch.from_numpy(np.concatenate([joints, np.arange(3 * JOINTS, OUTPUTS)]))
         self._sign = torch.from_numpy(sign.astype(np.float32))
-        self._flip = torch.tensor(get_skeleton("h36m17").flip)
+        self._flip = torch.tensor(H36M.flip)
 
     def forward(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """As the network's own."""
         points, doubt = context[..., :OUTPUTS], context[..., OUTPUTS:]
         image = torch.cat([self._mirror(points), doubt[..., self._flip[1:] - 1]], -1)
-        (values, log_sigma), (other, other_sigma) = self.network(context), self.network(image)
+        (values, other), (log_sigma, other_sigma) = (v.chunk(2) for v in self.network(torch.cat([context, image])))
         return (values + self._mirror(other)) / 2, (log_sigma + other_sigma[..., self._flip]) / 2
 
     def _mirror(self, points: Tensor) -> Tensor:
