@@ -41,7 +41,15 @@ from lifting.forecast_metrics import (
     mpjpe_at,
     npss,
 )
-from lifting.forecasters import FPS, Constant, ConstantVelocity, NearestNeighbour, NetworkForecaster, load_forecaster
+from lifting.forecasters import (
+    FPS,
+    WEIGHTS,
+    Constant,
+    ConstantVelocity,
+    NearestNeighbour,
+    NetworkForecaster,
+    load_forecaster,
+)
 from lifting.metrics import acceleration_error_m_s2
 from lifting.seen_motion import SeenMotion
 
@@ -71,7 +79,7 @@ FORECASTERS: dict[str, Callable[[Path], list[Any]]] = {
     "constant_velocity": lambda pieces: [ConstantVelocity()],
     "nearest_neighbour": lambda pieces: [neighbours(pieces)],
     **{kind: trained(kind) for kind in ("pose_convolution", "gru", "dct_mlp")},
-    "phd": lambda pieces: [load_forecaster("phd")],
+    "phd": lambda pieces: [load_forecaster("phd")] if (WEIGHTS / "phd.safetensors").exists() else [],
 }
 """What is compared: from the place of the pieces to one forecaster per seed."""
 

@@ -21,7 +21,9 @@ each; ``--rows`` takes those whose name begins so. Prints tables, writes ``runs/
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -34,6 +36,7 @@ from experiments.lift_bodies import PATH, load_bodies
 from experiments.train_hmmr import Recipe, real_strips, still, train
 from lifting.anatomy import H36M
 from lifting.body import load_body
+from lifting.checkpoints import file_hash
 from lifting.datasets.strip_windows import BodyPiece, StripBatch, body_flip, make_batch
 from lifting.forecast_metrics import pck_2d
 from lifting.headings import heading_of
@@ -42,17 +45,19 @@ from lifting.models.strips.body import StripBody
 from lifting.models.strips.files import load_strips
 from lifting.models.strips.hmmr import Hmmr
 from lifting.models.strips.readout import BodyState
+from lifting.strips_around import WEIGHTS
 from lifting.training.strip_losses import tensors
 
-SHIPPED, ROWS_AT = Path("runs/future/hmmr/weights.safetensors"), Path("runs/future/hmmr_rows")
-BASE = Recipe(steps=3000, batch=8, width=128, dropout=0.0, bent=0.0, fast=0.0)
+SHIPPED, ROWS_AT = WEIGHTS, Path("runs/future/hmmr_rows")
+BASE = Recipe(batch=8, width=128, dropout=0.0, bent=0.0, fast=0.0)
 AMOUNTS, SEEDS = (0.0, 0.33, 0.67, 1.0), (0, 1, 2)
-FILMED = replace(BASE, without=("deltas", "hallucinator"), labelled=0.25, keypoints=40.0)
+FILMED = replace(BASE, without=("deltas", "hallucinator"), labelled=0.25)
 CLIPS = replace(BASE, without=("hallucinator",))
 ROWS = {
     "weight_10": replace(FILMED, unlabelled=1.0, keypoints=10.0),
     **{f"filmed_{amount:.0%}_{seed}": replace(FILMED, unlabelled=amount, seed=seed)
        for seed in SEEDS for amount in AMOUNTS[::-1]},
+    "without_variation": Recipe(4000, dropout=0.0, bent=0.0, fast=0.0, keypoints=10.0),
     "temporal": CLIPS,
     "no_constant_shape": replace(CLIPS, without=("hallucinator", "constant_shape")),
     "no_deltas": replace(CLIPS, without=("hallucinator", "deltas")),
@@ -221,6 +226,35 @@ def show(title: str, rows: dict[str, dict[str, float]]) -> None:
         click.echo(f"{name:26}" + " ".join(f"{row[c]:15.2f}" if c in row else " " * 15 for c in columns))
 
 
+def once(weights: Path, kind: str, measure: Callable[[Hmmr], dict]) -> dict:
+    """What `measure` says of the network in a file, kept beside the rows under the file's hash."""
+    kept = ROWS_AT / "measured" / f"{kind}_{file_hash(weights)}.json"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(measure(load_strips(weights, "hmmr")[0])))
+    return json.loads(kept.read_text())
+
+
+def present_table(judge: Judge, names: list[str]) -> dict[str, dict[str, float]]:
+    """Rows of what is read, of the rows that are trained, and of the shipped weights."""
+    table = {"lifted clips": judge.lifted("seen"), "frames lifted alone": judge.lifted("alone")}
+    for name in names:
+        if (weights := ROWS_AT / name / "weights.safetensors").exists():
+            table[name] = once(weights, "present", partial(judge.present, recipe=ROWS[name]))
+    for name, hallucinated in (("shipped", False), ("shipped, one frame", True)):
+        measure = partial(judge.present, recipe=Recipe(), hallucinated=hallucinated)
+        table[name] = once(SHIPPED, f"present_{hallucinated}", measure)
+    return table
+
+
+def around_table(judge: Judge, bodies: Path) -> dict[str, dict[str, float]]:
+    """Past, present and future of the shipped weights, from one frame and from clips, and of what they must beat."""
+    alone, clip = (once(SHIPPED, f"around_{kind}", partial(judge.around, hallucinated=kind)) for kind in (True, False))
+    return {"nearest neighbour (oracle)": nearest_neighbour(bodies, judge.pieces), "constant": alone["constant"],
+            "from one frame": alone["ours"], "clip: constant": clip["constant"],
+            "from the clip": clip["ours"]}  # fmt: skip
+
+
 @click.command()
 @click.option("--bodies", type=Path, default=PATH, show_default=True)
 @click.option("--rows", default="", help="Only rows whose names begin so.")
@@ -228,32 +262,20 @@ def show(title: str, rows: dict[str, dict[str, float]]) -> None:
 @click.option("--trained-only", is_flag=True, help="Measure what is there.")
 def main(bodies: Path, rows: str, train_only: bool, trained_only: bool) -> None:
     """Trains what is missing, prints the tables and writes them as JSON."""
-    chosen = {name: recipe for name, recipe in ROWS.items() if name.startswith(rows)}
-    if not trained_only:
-        for name, recipe in chosen.items():
-            if not (ROWS_AT / name / "scores.json").exists():
-                click.echo(f"{name}: {train(recipe, ROWS_AT / name, bodies)['held_out']}")
+    names = [name for name in ROWS if name.startswith(rows)]
+    for name in () if trained_only else names:
+        if not (ROWS_AT / name / "scores.json").exists():
+            click.echo(f"{name}: {train(ROWS[name], ROWS_AT / name, bodies)['held_out']}")
     if train_only:
         return
     judge = Judge(bodies)
-    files = {name: ROWS_AT / name / "weights.safetensors" for name in chosen}
-    networks = {name: load_strips(file, "hmmr")[0] for name, file in files.items() if file.exists()}
-    present = {name: judge.present(network, ROWS[name]) for name, network in networks.items()}
-    if SHIPPED.exists():
-        networks["shipped"] = load_strips(SHIPPED, "hmmr")[0]
-        for name, hallucinated in (("shipped", False), ("shipped, hallucinated", True)):
-            present[name] = judge.present(networks["shipped"], Recipe(), hallucinated)
-    lifted = {"lifted clips": judge.lifted("seen"), "frames lifted alone": judge.lifted("alone")}
-    around = {"nearest neighbour (oracle)": nearest_neighbour(bodies, judge.pieces)}
-    if SHIPPED.exists():
-        alone, clip = (judge.around(networks["shipped"], hallucinated) for hallucinated in (True, False))
-        around |= {"constant": alone["constant"], "from one frame": alone["ours"], "from the clip": clip["ours"],
-                   "clip: constant": clip["constant"]}  # fmt: skip
-    tables = {"present": lifted | present, "around one frame": around, "2D-only clips": filmed_table(present)}
+    present = present_table(judge, names)
+    tables = {"present": present, "around one frame": around_table(judge, bodies),
+              "2D-only clips": filmed_table(present)}  # fmt: skip
     for title, table in tables.items():
         show(title, table)
-    path = bodies.parent / "hmmr_tables.json"
-    path.write_text(json.dumps({"paper": " ".join(__doc__.split("\n\n")[2].split()), **tables}, indent=1))
+    paper = " ".join(__doc__.split("\n\n")[2].split())
+    (bodies.parent / "hmmr_tables.json").write_text(json.dumps({"paper": paper, **tables}, indent=1))
 
 
 if __name__ == "__main__":

@@ -229,13 +229,13 @@ def _body_size(joints: np.ndarray) -> np.ndarray:
 def roll_on(forecaster: Any, seen: SeenMotion, frames: int) -> Forecast:
     """A forecast of any length: what a forecaster says is shown to it as if it had been seen, and so on.
 
-    The longer the less it is worth: sigma never falls, and says nothing of the loop's own errors.
+    The longer the less it is worth: sigma grows on from what it was as it grew in the first stretch.
     """
     parts, done = [], 0
     while done < frames:
         part = forecaster(seen, min(frames - done, forecaster.longest))
         if parts:
-            part = replace(part, sigma=np.maximum(part.sigma, parts[-1].sigma[:, -1:]))
+            part = replace(part, sigma=_grown_on(parts[-1].sigma, part.sigma))
         parts, done = [*parts, part], done + part.joints.shape[1]
         seen = _gone_on(seen, part)
     return Forecast(*(np.concatenate([getattr(p, f) for p in parts], 1) for f in ("joints", "root", "sigma")))
@@ -255,7 +255,13 @@ def roll_on_samples(forecaster: Any, seen: SeenMotion, frames: int, count: int, 
     sigma = following.sigma.reshape(*shape, frames - done, -1).max(1)
     return Forecast(np.concatenate([part.joints, following.joints.reshape(*shape, frames - done, -1, 3)], 2),
                     np.concatenate([part.root, following.root.reshape(*shape, frames - done, 3)], 2),
-                    np.concatenate([part.sigma, np.maximum(sigma, part.sigma[:, -1:])], 1))  # fmt: skip
+                    np.concatenate([part.sigma, _grown_on(part.sigma, sigma)], 1))  # fmt: skip
+
+
+def _grown_on(before: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Sigma (N, Tf, 17) that begins where `before` ends and grows by what is added to its first frame."""
+    growth = np.maximum(np.square(sigma) - np.square(sigma[:, :1]), 0.0)
+    return np.sqrt(np.square(before[:, -1:]) + growth).astype(np.float32)
 
 
 def _gone_on(seen: SeenMotion, forecast: Forecast) -> SeenMotion:

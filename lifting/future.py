@@ -187,7 +187,8 @@ def continue_motion(
         """Values at the motion's rate, the last seen one among them so that they go on from it."""
         return resample_values(np.concatenate([last, after]), FPS, fps, absent + frames + 1)[1 + absent :]
 
-    made, doubt = [], np.maximum(back(seen.sigma[0, -1:], sigma), 0.0)
+    # A cubic through doubts that grow may fall between them.
+    made, doubt = [], np.maximum.accumulate(np.maximum(back(seen.sigma[0, -1:], sigma), 0.0))
     for poses, path in zip(joints, root, strict=True):
         held = hold_bone_lengths(back(seen.joints[0, -1:], poses), motion.skeleton, lengths) @ rotation.T
         places = None if motion.trajectory is None else back(seen.root[0, -1:], path) @ rotation.T + translation

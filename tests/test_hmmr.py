@@ -14,6 +14,7 @@ from body_pieces import body_piece, lite, turned_world
 from click.testing import CliRunner
 from filmed_walker import CAMERA, FPS, SIZE, filmed, walk_in_camera, write_tiny_weights
 from scipy.spatial.transform import Rotation
+from walking_figure import walker
 
 import lift as front_door
 from experiments import hmmr_tables
@@ -21,15 +22,17 @@ from experiments.hmmr_windows import BLIND, DELTA, FRAMES, PreparedWindows, bend
 from experiments.train_hmmr import READ, Batches, HmmrLosses, HmmrTraining, label, loss_weights, mean_body, real_strips
 from lifting import around_result, cli
 from lifting.datasets.strip_windows import body_flip, make_batch
+from lifting.metrics import joint_errors
 from lifting.models.strips.body import StripBody
-from lifting.models.strips.files import build_strips, save_strips
+from lifting.models.strips.files import build_strips, load_strips, save_strips
 from lifting.models.strips.hmmr import HmmrConfig
 from lifting.models.strips.readout import BodyState
 from lifting.motion import Motion, Person, Take
 from lifting.predict import Lifter
 from lifting.rotations import rotvec_to_matrix
+from lifting.seen_person import see_person
 from lifting.strip_features import FEATURES, JOINT_UNIT, without_evidence
-from lifting.strips_around import around_one_frame, hmmr_bodies, take_around
+from lifting.strips_around import WEIGHTS, around_one_frame, hmmr_bodies, take_around
 from lifting.training.strip_losses import keypoint_loss, tensors
 from lifting.world import place_in_world
 
@@ -263,6 +266,16 @@ def test_bodies_turn_with_the_world():
     np.testing.assert_allclose((turn * Rotation.from_rotvec(told.rotations[:, 0])).as_matrix(),
                                Rotation.from_rotvec(turned.rotations[:, 0]).as_matrix(), atol=1e-4)  # fmt: skip
     np.testing.assert_allclose(turned.rotations[:, 1:], told.rotations[:, 1:], atol=1e-4)
+
+
+def test_shipped_weights_are_small_and_see_the_pose():
+    shipped, header = load_strips(WEIGHTS, "hmmr")
+    assert WEIGHTS.stat().st_size <= 1.8e6 and (header.skeleton_out, header.config["deltas"]) == ("lite", [-5, 5])
+    joints = walker(50, fps=25.0).astype(np.float64)
+    seen = see_person(Motion(joints - joints[:, :1], joints[:, 0], None, "h36m17", 25.0, "world")).seen
+    told = hmmr_bodies(shipped, seen, lite())
+    points = lite().points("h36m17", rotvec_to_matrix(told.rotations), told.trajectory, told.shape)
+    assert joint_errors(points, joints).mean() < 0.15  # the walker is no human body
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,16 @@ from scipy.spatial.transform import Rotation
 from small_tcmr import BODY, random_piece, small_tcmr
 from walking_figure import walker
 
+from experiments.tcmr_tables import best_of_filters, body_pieces, filters, mesh_scores, scores
 from experiments.train_tcmr import FRAMES, Batches, Losses, at_frame, errors_of, mean_body, with_edges
 from lifting.datasets.strip_windows import BodyPiece, body_flip
-from lifting.metrics import acceleration_error_mm_frame2, mpjpe
+from lifting.metrics import acceleration_error_m_s2, acceleration_error_mm_frame2, mpjpe, p_mpjpe
 from lifting.models.strips.body import StripBody
 from lifting.models.strips.files import load_strips
 from lifting.models.strips.tcmr import Tcmr, TcmrConfig
 from lifting.motion import Motion
 from lifting.seen_motion import SeenMotion
+from lifting.seen_person import FPS
 from lifting.strip_features import FEATURES, strip_features, without_evidence
 from lifting.strips_refine import WEIGHTS, refine, tcmr_bodies
 from lifting.training.strip_losses import LOSS_WEIGHTS, body_losses, tensors
@@ -126,6 +128,32 @@ def test_errors_are_those_of_the_metrics():
     assert found["alone_mpjpe"] == pytest.approx(1000 * mpjpe(points, piece.joints[None]), abs=0.01)
     accel = acceleration_error_mm_frame2(points, piece.joints[None])
     assert found["alone_accel"] == pytest.approx(accel, abs=0.01)
+
+
+def test_tables_score_as_the_metrics_do():
+    piece = pieces(1)[0]
+    some = body_pieces([piece], "alone")
+    lifted, truth = some[0].lifted, piece.joints.astype(np.float64)
+    found = scores(some, [lifted])
+    assert found["mpjpe"] == pytest.approx(1000 * mpjpe(lifted[None], truth[None]), abs=0.01)
+    assert found["pa_mpjpe"] == pytest.approx(1000 * p_mpjpe(lifted[None], truth[None]), abs=0.01)
+    assert found["accel"] == pytest.approx(acceleration_error_mm_frame2(lifted[None], truth[None]), abs=0.01)
+    assert found["accel_m_s2"] == pytest.approx(acceleration_error_m_s2(lifted[None], truth[None], FPS), abs=0.01)
+    perfect = mesh_scores(some, [some[0].body], BODY)
+    assert perfect == {"mpvpe": 0.0, "unposed": 0.0}
+
+
+def test_filters_keep_rest_and_take_motion_of_any_length():
+    rest = np.repeat(walker(1).astype(np.float64), 12, axis=0)
+    for name, setting, apply in filters():
+        np.testing.assert_allclose(apply(rest), rest, atol=1e-6, err_msg=f"{name} {setting}")
+        assert apply(rest[:4]).shape == (4, 17, 3)
+
+
+def test_the_calmest_setting_within_an_error_is_found():
+    rows = [{"filter": "a", "mpjpe": 90, "accel": 5}, {"filter": "a", "mpjpe": 80, "accel": 9},
+            {"filter": "a", "mpjpe": 82, "accel": 7}, {"filter": "b", "mpjpe": 91, "accel": 1}]  # fmt: skip
+    assert best_of_filters(rows, 85) == {"a": rows[2], "b": None}
 
 
 def test_sizes_of_the_network():
