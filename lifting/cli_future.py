@@ -14,8 +14,8 @@ OF_THE_PAST = ("result", "output", "past", "from_frame", "as_json")  # parameter
 @click.command()
 @click.argument("result", type=click.Path())
 @click.option("--seconds", type=float, default=1.0, show_default=True, help="How far, up to 10.")
-@click.option("--predictor", metavar="NAME|FILE", help="constant, constant_velocity, dct_mlp, gru, or a file of "
-              "weights (.safetensors).  [default: dct_mlp]")
+@click.option("--predictor", metavar="NAME|FILE", help="constant, constant_velocity, dct_mlp, gru, phd, or a file "
+              "of weights (.safetensors).  [default: dct_mlp]")
 @click.option("--samples", type=click.IntRange(0), default=0, metavar="K",
               help="Also write K different futures: NAME.sample1.npz, ...")
 @click.option("--mesh", is_flag=True, help="Fit one body mesh to the past and the future of everybody.")
