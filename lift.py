@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lifting.pipeline import run_video
     from lifting.predict import Lifter, predict
     from lifting.skeletons import Skeleton, get_skeleton
+    from lifting.strips_refine import refine
 
 __all__ = [
     "BodyMotion",
@@ -42,6 +43,7 @@ __all__ = [
     "load_body",
     "metrics",
     "predict",
+    "refine",
     "run_video",
     "save",
 ]
@@ -64,6 +66,7 @@ _HOMES = {
     "load": "lifting.export",
     "load_body": "lifting.body",
     "predict": "lifting.predict",
+    "refine": "lifting.strips_refine",
     "run_video": "lifting.pipeline",
     "save": "lifting.outputs",
 }

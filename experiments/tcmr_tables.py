@@ -17,10 +17,10 @@ PA-MPJPE / MPJPE in mm and acceleration error in mm/frame^2:
 
 Ours: val pieces (subjects 05, 09 and 10: no recording of theirs was trained on) of `experiments.lift_bodies`, 25
 frames/s, root-relative, all 17 joints, all frames. "network" is what TCMR tells, "refined" what `lift run --refine
-tcmr` writes: the even mean of that and the lift, smoothed (`lifting.strips_refine.between`). That there is a mean was
-decided on val pieces, where the network alone erred more than on held-out recordings of known subjects; that it is even
-was not fitted, the smoothing was chosen on the held-out recordings. ``--mocap`` adds pieces of the other motion capture
-file, whose joints are not those of a body model; the ablations are rows of
+tcmr` writes: the even mean of that and the lift, smoothed (`lifting.strips_refine.between`). That there is a mean, that
+it is even (held-out recordings of known subjects prefer three quarters of the network) and how much is smoothed were
+decided with the val rows in sight, so that those are not wholly held out for "refined". ``--mocap`` adds pieces of the
+other motion capture file, whose joints are not those of a body model; the ablations are rows of
 ``experiments.train_tcmr --width 128 --steps 3000``, each in the folder of its name. Prints ours beside the paper's and
 writes ``runs/future/tcmr_refinement.json`` or ``tcmr_ablations.json``.
 """

@@ -27,12 +27,12 @@ from lifting.models.strips.readout import BodyState
 from lifting.motion import BodyMotion
 from lifting.rotations import matrix_to_rotvec
 from lifting.seen_motion import SeenMotion
-from lifting.strip_features import strip_features
+from lifting.strip_features import strip_features, way_of
 
 WEIGHTS = Path(__file__).parent / "weights" / "phd.safetensors"
 CONTEXT = 2 * RECEPTIVE_FIELD - 1  # frames that a first prediction depends on: 13 strips of 13 frames each
 AT_ONCE = 256  # pieces
-KEPT, FADE = 0.5, 5  # a share, and frames; best of a few on held-out recordings
+KEPT, FADE, WAY_FADE = 0.5, 5, 10  # a share, and frames; best of a few on held-out recordings
 _FLIP, _ACROSS = np.array(H36M.flip), np.array([-1.0, 1.0, 1.0], np.float32)
 
 
@@ -71,8 +71,8 @@ class PhdForecaster:
         """
         motions = []
         for part in _parts(seen.cut(slice(-CONTEXT, None))):
-            future = self.tell(part, frames)[1]
-            motions += bodies_in_world(self.body, future, *follow_way(part, future.way.numpy()))
+            now, future = self.tell(part, frames)
+            motions += bodies_in_world(self.body, future, *follow_way(part, steady_way(part, now, future)))
         return motions
 
     def stream(self) -> PhdStream:
@@ -88,7 +88,7 @@ class PhdForecaster:
     @torch.inference_mode()
     def carry(self, seen: SeenMotion, now: BodyState, future: BodyState) -> Forecast:
         """The last seen pose as bodies that are told for it (N, 1, ...) and for the future (N, Tf, ...) go on."""
-        turn, root = follow_way(seen, future.way.numpy())
+        turn, root = follow_way(seen, steady_way(seen, now, future))
         joints = carry_along(seen, self.body.joints(now).numpy(), self.body.joints(future).numpy(), turn)
         growth = self.network.growth[: root.shape[1]].numpy()
         sigma = np.hypot(seen.sigma[:, -1:], growth)
@@ -113,7 +113,8 @@ class PhdStream:
         if len(frame) != 1 or frame.frames != 1:
             raise ValueError(f"got {len(frame)} pieces of {frame.frames} frames, expected one frame of one person.")
         both = with_mirror_image(frame)
-        features = strip_features(both if self._seen is None else _after(self._seen, both))[:, -1]
+        both = both if self._seen is None else _after(self._seen.cut(slice(-1, None)), both)
+        features = strip_features(both)[:, -1]
         self._now, self._state = self._forecaster.network.step(torch.from_numpy(features), self._state)
         self._seen, now = both, BodyState(*(value[:1] for value in self._now))
         return bodies_in_world(self._forecaster.body, now, heading_of(frame.joints, frame.root).rotation, frame.root)[0]
@@ -125,6 +126,21 @@ class PhdStream:
             raise ValueError("got no frame yet, expected at least one to go on from; call step first.")
         future = self._forecaster.network.go_on(self._state, frames)
         return mean_with_mirror_image(self._forecaster.carry(self._seen, self._now, future))
+
+
+def steady_way(seen: SeenMotion, now: BodyState, future: BodyState) -> np.ndarray:
+    """The told way (N, Tf, 4) of the future, going over from how the person was last seen to go.
+
+    What differs between the seen and the told steps fades within some frames. Turns are as told: those of a lift are
+    too rough.
+    """
+    way = future.way.numpy().copy()
+    if seen.frames > 1:
+        last = seen.cut(slice(-2, None))
+        moved = way_of(last.joints, last.root, heading_of(last.joints, last.root).rotation)[:, -1:]
+        fade = np.exp(-np.arange(1, way.shape[1] + 1) / WAY_FADE)
+        way[..., :3] += fade[:, None] * (moved - now.way.numpy())[..., :3]
+    return way
 
 
 def follow_way(seen: SeenMotion, way: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -32,7 +32,7 @@ from lifting.world import placed_again, present_frames, present_part
 
 METHODS = ("hmmr", "tcmr")
 WEIGHTS = Path(__file__).parent / "weights"
-SHARE = 0.5  # of what a network tells in a refined pose: an even mean, fitted to nothing
+SHARE = 0.5  # of what a network tells in a refined pose: more harms poses unlike those of its training
 SMOOTHING = 0.7  # of `lifting.smoothing`: 3.4 Hz pass half
 CHUNK = 256  # windows that a network reads at once: bounds memory, changes nothing
 

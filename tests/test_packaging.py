@@ -22,7 +22,7 @@ TEST_PYTHON = ".venv/bin/python -m pytest"
 PUBLIC = {
     *("BodyMotion", "Camera", "Detection", "Keypoints2D", "Lifter", "Motion", "Person", "Skeleton", "Take"),
     *("__version__", "export", "fit_body", "future", "get_skeleton", "load", "load_body", "metrics", "predict"),
-    *("run_video", "save"),
+    *("refine", "run_video", "save"),
 }
 ACKNOWLEDGEMENT = (
     "The data used in this project was obtained from mocap.cs.cmu.edu. "

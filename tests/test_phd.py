@@ -36,7 +36,7 @@ from lifting.models.strips.readout import BodyState
 from lifting.rotations import rotvec_to_matrix
 from lifting.seen_motion import SeenMotion
 from lifting.strip_features import FEATURES
-from lifting.strips_forecaster import AT_ONCE, PhdForecaster, bodies_in_world, carry_along, follow_way
+from lifting.strips_forecaster import AT_ONCE, PhdForecaster, bodies_in_world, carry_along, follow_way, steady_way
 from lifting.strips_forecaster import WEIGHTS as SHIPPED
 
 CONFIG = PhdConfig(FEATURES, len(lite().joints), lite().num_shape, width=16, hidden=8)
@@ -107,6 +107,18 @@ def test_the_true_way_leads_along_the_true_path():
     np.testing.assert_allclose(root, batch.root[:, 12:], atol=1e-4)
 
 
+def test_the_way_goes_over_from_what_was_seen_to_what_is_told():
+    past, model = seen(2), forecaster()
+    now, future = model.tell(past, 50)
+    way, told_way = steady_way(past, now, future), future.way.numpy()
+    turn = heading_of(past.joints[:, -1], past.root[:, -1]).rotation
+    step = np.einsum("nij,nj->ni", turn, past.root[:, -1] - past.root[:, -2])
+    np.testing.assert_allclose((way - told_way)[:, 9, :3], np.exp(-1) * (step - now.way.numpy()[:, 0, :3]), atol=1e-5)
+    np.testing.assert_allclose(way[:, -1], told_way[:, -1], atol=0.02)
+    np.testing.assert_array_equal(way[..., 3], told_way[..., 3])
+    np.testing.assert_array_equal(steady_way(past.cut(slice(1)), now, future), told_way)
+
+
 def test_a_body_that_does_not_change_keeps_the_pose_and_half_of_what_it_does_not_explain():
     past = seen(2)
     turn = heading_of(past.joints[:, -1:], past.root[:, -1:]).rotation
@@ -144,7 +156,7 @@ def test_bodies_of_the_truth_have_the_true_joints_in_the_world():
 
 def test_bodies_of_a_future_walk_where_they_are_told_to():
     past, model = seen(2), forecaster()
-    roots = follow_way(past, model.tell(past, 4)[1].way.numpy())[1]
+    roots = follow_way(past, steady_way(past, *model.tell(past, 4)))[1]
     for motion, root in zip(model.bodies(past, 4), roots, strict=True):
         points = lite().points("h36m17", rotvec_to_matrix(motion.rotations), motion.trajectory, motion.shape)
         np.testing.assert_allclose(points[:, 0], root, atol=1e-4)
