@@ -130,8 +130,8 @@ def refine_take(take: Take, refiner: Refiner, *, body: bool = False, keypoints: 
 
 def _refined(person: Person, take: Take | None, refiner: Refiner, body: bool, warnings: list[str]) -> Person:
     told = see_person(person if take is not None else person.motion, take, warnings.append)
-    if told.seen.frames < refiner.frames:
-        warnings.append(f"person {person.id} is seen for {told.seen.frames} frames at {FPS:g}/s, {refiner.method} "
+    if (seen := told.seen.frames) < refiner.frames:
+        warnings.append(f"person {person.id} is seen for {seen} frame{'s' * (seen > 1)} at {FPS:g}/s, {refiner.method} "
                         f"looks at {refiner.frames}: beyond the ends there is nothing to go by")
     bodies = refiner.bodies(told.seen)
     motion = refined_motion(person.motion, told, bodies, refiner.model)
