@@ -30,6 +30,7 @@ import numpy as np
 from experiments.benchmark_pipeline import matrix_rate
 from experiments.lift_mocap import PATH, load_pieces
 from experiments.train_future import scored_windows, split_pieces
+from lifting.datasets.future_windows import SIGMA_OF_TRUTH
 from lifting.files import atomic_write
 from lifting.forecast_metrics import (
     HORIZONS_MS,
@@ -56,7 +57,6 @@ from lifting.seen_motion import SeenMotion
 CONTEXT, FUTURE = 25, 25
 SEEDS = (0, 1, 2)
 SAMPLES, OF_WINDOWS = (1, 5, 10, 50), 8  # every n-th window is sampled
-EXACT_SIGMA = 0.01  # metres
 AT = [frame_of(horizon, FPS) for horizon in HORIZONS_MS]
 BOUND = "true motion from the seen pose"
 
@@ -89,7 +89,7 @@ def seen_and_truth(pieces: Path) -> tuple[dict[str, SeenMotion], np.ndarray, np.
     joints, root, *seen = scored_windows(load_pieces(pieces, "val"), CONTEXT, FUTURE)
     past, after = slice(CONTEXT), slice(CONTEXT, None)
     lifted = SeenMotion(*(array[:, past].astype(np.float32) for array in seen))
-    exact = SeenMotion(joints[:, past], root[:, past], np.full_like(lifted.sigma, EXACT_SIGMA))
+    exact = SeenMotion(joints[:, past], root[:, past], np.full_like(lifted.sigma, SIGMA_OF_TRUTH))
     return {"lifted": lifted, "exact": exact}, joints[:, after], root[:, after] - root[:, CONTEXT - 1 : CONTEXT]
 
 

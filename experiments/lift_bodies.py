@@ -21,11 +21,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from experiments.fit_truth import dress
+from experiments.fit_truth import SUBJECTS, dress
 from experiments.protocol import CAMERA, CAMERAS, IMAGE_SIZE, LEFT_OUT, NOISE
 from lifting.body import load_body
 from lifting.body.model import BodyModel
-from lifting.datasets.future_windows import FPS
 from lifting.datasets.mocap import Z_UP_FROM_Y_UP
 from lifting.datasets.strip_windows import BodyPiece
 from lifting.datasets.synthesis import photograph
@@ -34,13 +33,12 @@ from lifting.keypoints import Keypoints2D
 from lifting.models.lifter import Lift
 from lifting.predict import Lifter, default_lifter, merge_mirrored
 from lifting.rotations import matrix_to_rotvec
-from lifting.seen_motion import SeenMotion
+from lifting.seen_motion import FPS, SeenMotion
 from lifting.skeletons import get_skeleton
+from lifting.strips_around import HELD
 
 PATH = Path("runs/future/bodies.npz")
 SEED, SOURCE_FPS = 26, 50.0
-HELD = 33  # frames that a single picture is shown for: error 107 mm at 17, 93 at 65 and more, 359 at one
-VAL = ("05", "09", "10")
 
 
 def read_rotations(path: str) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
@@ -50,7 +48,7 @@ def read_rotations(path: str) -> Iterator[tuple[str, str, np.ndarray, np.ndarray
             group, subject = file[name], str(file[name].attrs["subject"])
             if subject not in LEFT_OUT:
                 rotvec = group["rotvec"][:] * group.attrs["scale"]
-                yield name, "val" if subject in VAL else "train", rotvec, np.asarray(group["trans"][:], np.float64)
+                yield name, "val" if subject in SUBJECTS else "train", rotvec, np.asarray(group["trans"][:], np.float64)
 
 
 def make_piece(lifter: Lifter, body: BodyModel, name: str, kind: str, rotvec: np.ndarray, path: np.ndarray,

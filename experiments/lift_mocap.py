@@ -17,12 +17,13 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.protocol import CAMERA, CAMERAS, IMAGE_SIZE, LEFT_OUT, NOISE
-from lifting.datasets.future_windows import FPS, FuturePiece
+from lifting.datasets.future_windows import FuturePiece
 from lifting.datasets.mocap import DEFAULT_PATH, MocapPiece, read_mocap
 from lifting.datasets.synthesis import photograph
 from lifting.files import atomic_write
 from lifting.keypoints import Keypoints2D
 from lifting.predict import Lifter, default_lifter
+from lifting.seen_motion import FPS
 from lifting.skeletons import get_skeleton
 
 PATH = Path("runs/future/lifted.npz")

@@ -28,7 +28,6 @@ from experiments.paper_runs import write_json
 from lifting import __version__
 from lifting.checkpoints import Header, save_weights
 from lifting.datasets.future_windows import (
-    FPS,
     FutureBatch,
     FuturePiece,
     FutureWindows,
@@ -38,6 +37,7 @@ from lifting.datasets.future_windows import (
 from lifting.forecast_metrics import HORIZONS_MS, mpjpe_at
 from lifting.forecasters import KIND
 from lifting.models.future import JOINTS, KINDS, FutureConfig, WithMirrorImage, build_future
+from lifting.seen_motion import FPS
 from lifting.training.loop import LoopConfig, Run, fit
 from lifting.training.losses import SIGMA_QUANTILE, distance, quantile_loss
 

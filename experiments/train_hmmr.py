@@ -41,8 +41,7 @@ from lifting.metrics import joint_errors, procrustes_align
 from lifting.models.strips.body import StripBody
 from lifting.models.strips.files import build_strips, save_strips
 from lifting.models.strips.hmmr import Hmmr, HmmrConfig, PoseDiscriminator
-from lifting.models.strips.phd import StripLift
-from lifting.models.strips.readout import BodyState
+from lifting.models.strips.readout import BodyState, StripLift
 from lifting.strip_features import FEATURES, without_motion
 from lifting.training.loop import LoopConfig, Run, fit
 from lifting.training.strip_losses import (

@@ -24,12 +24,11 @@ import numpy as np
 from lifting.anatomy import H36M
 from lifting.datasets.future_windows import decode_future, encode_context
 from lifting.headings import heading_of
-from lifting.seen_motion import SeenMotion
+from lifting.seen_motion import FPS, SeenMotion
 
 if TYPE_CHECKING:
     from lifting.checkpoints import Header
 
-FPS = 25.0
 WEIGHTS = Path(__file__).parent / "weights"
 KIND = "future"
 ANY_LENGTH = 25 * 60  # frames that forecasters without a network say at once: a minute

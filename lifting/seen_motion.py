@@ -13,6 +13,8 @@ from lifting.anatomy import H36M
 from lifting.skeletons import get_skeleton
 
 JOINTS = len(H36M.joints)
+FPS = 25.0
+"""Frames per second of all that learns from lifted motion: predictors of the future and temporal body models."""
 _FLIP, _FLIP_2D = np.array(H36M.flip), np.array(get_skeleton("lift17").flip)
 EVIDENCE = {"rays", "scores", "view", "root_in_camera"}
 _ACROSS = np.array([-1.0, 1.0, 1.0])  # mirrors a point at the plane x = 0
@@ -20,7 +22,7 @@ _ACROSS = np.array([-1.0, 1.0, 1.0])  # mirrors a point at the plane x = 0
 
 @dataclass(frozen=True, eq=False)
 class SeenMotion:
-    """N pieces of T frames, world axes (+z up), metres, H36M-17, 25 frames per second unless said otherwise.
+    """N pieces of T frames, world axes (+z up), metres, H36M-17, `FPS` frames per second unless said otherwise.
 
     Attributes:
         joints: (N, T, 17, 3) relative to the root.

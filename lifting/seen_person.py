@@ -19,10 +19,9 @@ from lifting.keypoints import Keypoints2D
 from lifting.levelling import known_floor
 from lifting.motion import Motion, Person, Take
 from lifting.resampling import grid_length, resample_keypoints, resample_values, same_rate
-from lifting.seen_motion import SeenMotion
+from lifting.seen_motion import FPS, SeenMotion
 from lifting.world import DOUBTFUL, has_pose, present_frames, present_part
 
-FPS = 25.0
 UNKNOWN_SIGMA = 0.01  # metres: of a motion that does not say how far its joints err
 
 
@@ -66,13 +65,6 @@ def see_person(
     frames = _frames(len(part), part.fps)
     joints, root, sigma = (_resampled(values, part.fps, frames)[None] for values in arrays)
     return SeenPerson(SeenMotion(joints, root, np.maximum(sigma, 1e-3), *evidence), span, rotation)
-
-
-def seen_motion_of(
-    source: Person | Motion, take: Take | None = None, note: Callable[[str], None] = lambda sentence: None
-) -> SeenMotion:
-    """The piece of `see_person`."""
-    return see_person(source, take, note).seen
 
 
 def check_motion(motion: Motion | None) -> None:

@@ -32,7 +32,7 @@ from lifting.strips_refine import placed_body
 from lifting.world import place_in_world, present_frames, presented
 
 WEIGHTS = Path(__file__).parent / "weights" / "hmmr.safetensors"
-HELD = 33  # frames for which the lifter is shown the one picture, as in training: it wants a clip
+HELD = 33  # frames for which the lifter is shown a single picture: error 107 mm at 17, 93 at 65 and more, 359 at one
 
 
 class AroundFrame(NamedTuple):

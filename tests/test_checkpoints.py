@@ -35,6 +35,31 @@ def mini_parser(path: Path) -> tuple[dict, dict, bytes]:
     return entries, entries.pop("__metadata__", {}), data[8 + size :]
 
 
+def test_rows_of_int8_err_by_less_than_half_a_step_of_their_own_row(tmp_path):
+    matrix = torch.randn(6, 40, generator=torch.Generator().manual_seed(0)) * torch.logspace(-4, 1, 6)[:, None]
+    matrix[2] = 0
+    tensors = {"matrix": matrix, "bias": torch.tensor([0.5, -2.0]), "count": torch.tensor([[3, 4]])}
+    path = tmp_path / "w.safetensors"
+    save_weights(path, tensors, HEADER, int8=True)
+    entries, _, _ = mini_parser(path)
+    assert (entries["matrix"]["dtype"], entries["matrix/scale"]["dtype"], entries["bias"]["dtype"]) == (
+        "I8", "F16", "F16")  # fmt: skip
+    read, _ = load_weights(path)
+    assert set(read) == set(tensors) and read["matrix"].dtype == torch.float32
+    step = matrix.abs().amax(1, keepdim=True) / 127
+    # float16 rounds the scale by up to 1/2048, or half of its least number, 127 of which make up the largest value.
+    assert ((read["matrix"] - matrix).abs() <= step / 2 + 127 * torch.maximum(step / 2048, torch.tensor(3e-8))).all()
+    assert (read["matrix"][2] == 0).all() and torch.equal(read["count"], tensors["count"])
+    torch.testing.assert_close(read["bias"], tensors["bias"])
+
+
+def test_rows_of_int8_that_are_not_finite_are_refused(tmp_path):
+    for broken in (float("nan"), float("inf"), 1e9):
+        with pytest.raises(ValueError, match="not finite"):
+            save_weights(tmp_path / "w.safetensors", {"m": torch.tensor([[1.0, broken]])}, HEADER, int8=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_full_precision_comes_back_as_it_was(tmp_path):
     save_weights(tmp_path / "w.safetensors", TENSORS, HEADER, half=False)
     tensors, header = load_weights(tmp_path / "w.safetensors")

@@ -10,7 +10,7 @@ from filmed_takes import filmed_take
 from lifted_takes import motion_of
 from walking_figure import walker
 
-from lifting.seen_person import FPS, camera_from_world, keypoint_rays, see_person, seen_motion_of
+from lifting.seen_person import FPS, camera_from_world, keypoint_rays, see_person
 from lifting.strip_features import PARTS, SOURCE, strip_features
 
 
@@ -24,7 +24,7 @@ def missed(seen) -> np.ndarray:
 @pytest.mark.parametrize("options", [{}, {"turning": 0.5, "moving": 0.02}, {"fps": 25.0}, {"fps": 100.0}])
 def test_joints_stand_upright_and_rays_go_through_them(options):
     take, truth = filmed_take(**options)
-    seen = seen_motion_of(take.people[0], take)
+    seen = see_person(take.people[0], take).seen
     step = round(take.fps / FPS)
     truth = truth[::step]
     np.testing.assert_allclose(seen.joints[0], truth - truth[:, :1], atol=2e-5)
@@ -36,13 +36,13 @@ def test_joints_stand_upright_and_rays_go_through_them(options):
 
 def test_features_of_what_is_seen_say_that_rays_meet_joints():
     take, _ = filmed_take(fps=FPS)
-    offsets = strip_features(seen_motion_of(take.people[0], take))[0, :, PARTS["joints"] :][:, 3 : PARTS["offsets"]]
+    offsets = strip_features(see_person(take.people[0], take).seen)[0, :, PARTS["joints"] :][:, 3 : PARTS["offsets"]]
     assert np.abs(offsets).max() < 2e-3
 
 
 def test_another_rate_keeps_what_moves_evenly():
     take, truth = filmed_take(frames=31, fps=30.0)
-    seen = seen_motion_of(take.people[0], take)
+    seen = see_person(take.people[0], take).seen
     assert seen.frames == 26
     np.testing.assert_allclose(seen.root[0, :, 1], 4.0 + np.arange(26) / FPS, atol=1e-4)
 
@@ -64,8 +64,8 @@ def test_a_motion_in_the_world_is_seen_by_the_calibrated_camera():
     rotation, translation = (np.array(take.metadata["world"][name]) for name in ("rotation", "translation"))
     camera = dataclasses.replace(take.camera, rotation=rotation, translation=translation)
     person = dataclasses.replace(take.people[0], motion=motion_of(truth))
-    seen = seen_motion_of(person, take.replace(people=[person], camera=camera, metadata={}))
-    same = seen_motion_of(take.people[0], take)
+    seen = see_person(person, take.replace(people=[person], camera=camera, metadata={})).seen
+    same = see_person(take.people[0], take).seen
     for name in ("joints", "root", "rays", "scores", "view", "root_in_camera"):
         np.testing.assert_allclose(getattr(seen, name), getattr(same, name), atol=2e-5)
 

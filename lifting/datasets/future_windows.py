@@ -19,7 +19,6 @@ H36M = get_skeleton("h36m17")
 JOINTS = len(H36M.joints) - 1  # beside the root
 OUTPUTS = 3 * JOINTS + 3
 FEATURES = OUTPUTS + JOINTS
-FPS = 25.0
 SIGMA_UNIT = 0.1  # metres
 SIGMA_OF_TRUTH = 0.01  # metres: what is said of a motion that was not lifted
 _FLIP = np.array(H36M.flip)
@@ -28,7 +27,7 @@ _FIELDS = ("joints", "root", "seen_joints", "seen_root", "seen_sigma")
 
 @dataclass(frozen=True, eq=False)
 class FuturePiece:
-    """One motion at `FPS` frames per second, world axes, metres.
+    """One motion at 25 frames per second, world axes, metres.
 
     joints (T, 17, 3) relative to the root and root (T, 3): the truth. seen_joints, seen_root, seen_sigma (T, 17): what
     a lifter made of it; the truth itself with a small sigma where it was not lifted.
@@ -44,11 +43,6 @@ class FuturePiece:
     def __len__(self) -> int:
         """Count the frames."""
         return len(self.joints)
-
-    @classmethod
-    def exact(cls, name: str, joints: np.ndarray, root: np.ndarray) -> FuturePiece:
-        """A piece whose past is known exactly."""
-        return cls(name, joints, root, joints, root, np.full(joints.shape[:2], SIGMA_OF_TRUTH, np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +99,6 @@ class Variation:
     speed: float = 0.25
     size: float = 0.1
     exact: float = 0.15
-
-
-AS_IT_IS = Variation(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 class FutureWindows:

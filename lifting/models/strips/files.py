@@ -11,9 +11,9 @@ from lifting.checkpoints import Header, load_weights, save_weights
 from lifting.models.strips.hmmr import Hmmr, HmmrConfig
 from lifting.models.strips.phd import Phd, PhdConfig
 from lifting.models.strips.tcmr import Tcmr, TcmrConfig
+from lifting.seen_motion import FPS
 
 KINDS = {"phd": (PhdConfig, Phd), "hmmr": (HmmrConfig, Hmmr), "tcmr": (TcmrConfig, Tcmr)}
-FPS = 25.0
 INPUT = "lifting.strip_features of lifted H36M-17 motion in world axes and its keypoints in lift17"
 
 

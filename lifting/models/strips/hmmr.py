@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lifting.models.strips.encoder import StripEncoder
-from lifting.models.strips.phd import StripLift
-from lifting.models.strips.readout import BodyReadout, DeltaReadout
+from lifting.models.strips.readout import StripLift, StripReader
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,13 @@ class HmmrConfig:
             raise ValueError(f"got a model with a size below 1 or a delta of 0: {self}; sizes must be positive")
 
 
-class Hmmr(nn.Module):
+class Hmmr(StripReader):
     """Encoder, readouts and hallucinator."""
 
     def __init__(self, features: int, joints: int, shapes: int, width: int, hidden: int, dropout: float,
                  deltas: tuple[int, ...]) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(width, joints, shapes, hidden, dropout, deltas)
         self.encoder = StripEncoder(features, width, causal=False, dropout=dropout)
-        self.readout = BodyReadout(width, joints, shapes, hidden, dropout)
-        self.delta_readouts = nn.ModuleDict({str(d): DeltaReadout(width, joints, hidden, dropout) for d in deltas})
         self.hallucinator = Hallucinator(features, width)
 
     def forward(self, features: Tensor) -> StripLift:
@@ -54,12 +51,6 @@ class Hmmr(nn.Module):
     def hallucinate(self, features: Tensor) -> StripLift:
         """The same from every frame alone."""
         return self.read(self.hallucinator(features))
-
-    def read(self, strips: Tensor) -> StripLift:
-        """The bodies in strips (N, T, C), real or hallucinated; those of other frames in the heading of the present."""
-        present = self.readout(strips)
-        deltas = {int(d): readout(strips, present) for d, readout in self.delta_readouts.items()}
-        return StripLift(strips, present, deltas)
 
 
 class Hallucinator(nn.Module):

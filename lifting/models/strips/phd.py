@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lifting.models.strips.blocks import Memory
 from lifting.models.strips.encoder import StripEncoder, go_on
-from lifting.models.strips.readout import BodyReadout, BodyState, DeltaReadout
+from lifting.models.strips.readout import BodyState, StripLift, StripReader
 
 FARTHEST = 50  # frames ahead of which the errors are known
 JOINTS = 17
@@ -48,14 +48,6 @@ class PhdConfig:
             raise ValueError(f"got the deltas {self.deltas}, expected frames before the present such as -5")
 
 
-class StripLift(NamedTuple):
-    """What is read out of strips (N, T, C): the body now, and where it is `delta` frames away, by delta."""
-
-    strips: Tensor
-    present: BodyState
-    deltas: dict[int, BodyState]
-
-
 class StreamState(NamedTuple):
     """What a stream remembers: of encoder and predictor, and what the predictor says comes next (N, C)."""
 
@@ -64,7 +56,7 @@ class StreamState(NamedTuple):
     following: Tensor
 
 
-class Phd(nn.Module):
+class Phd(StripReader):
     """f_movie, f_AR and f_3D.
 
     growth: (FARTHEST, 17) metres, how far joints of a future are off, the root's way first, with 68 % of the errors
@@ -73,10 +65,8 @@ class Phd(nn.Module):
 
     def __init__(self, features: int, joints: int, shapes: int, width: int, hidden: int, dropout: float,
                  deltas: tuple[int, ...], latent: bool) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(width, joints, shapes, hidden, dropout, deltas)
         self.encoder = StripEncoder(features, width, causal=True, dropout=dropout)
-        self.readout = BodyReadout(width, joints, shapes, hidden, dropout)
-        self.delta_readouts = nn.ModuleDict({str(d): DeltaReadout(width, joints, hidden, dropout) for d in deltas})
         if latent:
             self.predictor = StripEncoder(width, width, causal=True, dropout=dropout)
         else:
@@ -87,12 +77,6 @@ class Phd(nn.Module):
     def forward(self, features: Tensor) -> StripLift:
         """Bodies of the frames (N, T, F) that are seen; each depends on none after it."""
         return self.read(self.encoder(features))
-
-    def read(self, strips: Tensor) -> StripLift:
-        """The bodies in strips (N, T, C), seen or predicted."""
-        present = self.readout(strips)
-        deltas = {int(d): readout(strips, present) for d, readout in self.delta_readouts.items()}
-        return StripLift(strips, present, deltas)
 
     def predict(self, strips: Tensor, frames: int) -> tuple[Tensor, Tensor]:
         """What the predictor says after strips (N, T, C): of the frame after each (N, T, D), and of the next frames.

@@ -101,3 +101,31 @@ class DeltaReadout(nn.Module):
         """The state of the other frame; its way is the present's."""
         codes = self.regressor(strips, present.codes)
         return present._replace(rotations=rotations_from_codes(codes), codes=codes)
+
+
+class StripLift(NamedTuple):
+    """What is read out of strips (N, T, C): the body now, and where it is `delta` frames away, by delta."""
+
+    strips: Tensor
+    present: BodyState
+    deltas: dict[int, BodyState]
+
+
+class StripReader(nn.Module):
+    """The readouts that HMMR and PHD have in common: of the present, and of frames `deltas` away from it.
+
+    The poses of those other frames are told in the heading that the network was trained for: the present's with HMMR,
+    their own with PHD.
+    """
+
+    def __init__(self, width: int, joints: int, shapes: int, hidden: int, dropout: float,
+                 deltas: tuple[int, ...]) -> None:  # fmt: skip
+        super().__init__()
+        self.readout = BodyReadout(width, joints, shapes, hidden, dropout)
+        self.delta_readouts = nn.ModuleDict({str(d): DeltaReadout(width, joints, hidden, dropout) for d in deltas})
+
+    def read(self, strips: Tensor) -> StripLift:
+        """The bodies in strips (N, T, C), whether seen, predicted or hallucinated."""
+        present = self.readout(strips)
+        deltas = {int(d): readout(strips, present) for d, readout in self.delta_readouts.items()}
+        return StripLift(strips, present, deltas)
