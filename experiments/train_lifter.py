@@ -4,8 +4,10 @@
 
 Toes and heels come from the motion file where it holds them (`experiments.convert_mocap` writes them), else from the
 rotations; with neither, the network learns without feet.
-Resumes from the last checkpoint of its folder; writes ``lifter.safetensors`` (float16) there. Benchmark rules: subjects
-that the protocol tests on are left out (``--everything`` takes them in for weights that are not to be benchmarked).
+Resumes from the last checkpoint of its folder. The rate is constant until three tenths of the steps are left, so a copy
+of a folder can end with fewer steps: that is how one run gives weights for several budgets. Writes
+``lifter.safetensors`` (float16) there. Benchmark rules: subjects that the protocol tests on are left out
+(``--everything`` takes them in for weights that are not to be benchmarked).
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from lifting.datasets.synthesis import Synthesiser
 from lifting.metrics import mpjpe, p_mpjpe
 from lifting.models import build
 from lifting.models.lifter import LifterConfig, LiftNet
-from lifting.training.loop import LoopConfig, Run, fit
+from lifting.training.loop import LoopConfig, Run, fit, follow_trapezoid
 from lifting.training.losses import DEFAULT_WEIGHTS, lift_losses
 
 FPS = 50.0
@@ -92,7 +94,7 @@ def main(
     pieces = read_mocap(mocap, feet=rotations) if everything else training_pieces(mocap, rotations)
     config = LifterConfig(channels=channels, causal=causal, lookaheads=LOOKAHEADS if causal else (0,))
     loop = LoopConfig(steps=steps, learning_rate=learning_rate, device=device)
-    run = Run(build(config), loop, Path(folder))
+    run = Run(build(config), loop, Path(folder), schedule=follow_trapezoid)
     if not run.resume() and start:
         state = torch.load(Path(start) / "last.pt", weights_only=True)["averaged"]
         run.network.load_state_dict(state)

@@ -20,7 +20,7 @@ from lifting.models.lifter import (
     LifterConfig,
     LiftNet,
     ViewFrame,
-    decode_root,
+    decode_joints,
     encode_rays,
     rotation_to_axis,
 )
@@ -30,6 +30,7 @@ INPUT = get_skeleton("lift17")
 FLIP = list(INPUT.flip)
 FIELD = 63  # frames to either side of the default architecture
 COORDINATES = st.floats(-3, 3, width=32)
+SHOULDERS = ("left_shoulder", "right_shoulder")
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -98,7 +99,7 @@ def test_impossible_configurations_are_refused(options):
 def test_receptive_field_is_exactly_127_frames(causal, first, last):
     net = network(causal).double()
     features = torch.randn(1, 400, 72, dtype=torch.float64, requires_grad=True)
-    pose, _, _ = net(features)
+    pose, _ = net(features)
     pose[0, 200].sum().backward()
     reached = torch.nonzero(features.grad.abs().sum(-1)[0])[:, 0] - 200
     assert (-reached.max(), -reached.min()) == (first, last) and len(reached) == 127
@@ -166,7 +167,7 @@ def test_uncertainty_does_not_train_the_trunk():
     lift = net.lift(*noisy_input())
     lift.log_sigma.sum().backward()
     trained = {name for name, values in net.named_parameters() if values.grad is not None}
-    assert trained == {name for name, _ in net.named_parameters() if name.startswith("sigma.")}
+    assert trained == {name for name, _ in net.named_parameters() if name.startswith("heads.0.sigma.")}
 
 
 # ---- virtual cameras
@@ -267,37 +268,93 @@ def test_turning_the_camera_about_its_centre_turns_the_lift(degrees):
 # ---- codes
 
 
-@given(x=COORDINATES, y=COORDINATES, depth=st.floats(0.5, 50), spread=st.floats(0.01, 1))
-def test_root_code_in_closed_form(x, y, depth, spread):
+def view_of(spread: float, anchors=None) -> ViewFrame:
+    """A virtual camera that is the camera itself."""
+    anchors = torch.zeros(17, 2, dtype=torch.float64) if anchors is None else torch.as_tensor(anchors)
+    return ViewFrame(torch.eye(3, dtype=torch.float64), torch.tensor(spread, dtype=torch.float64), anchors)
+
+
+@given(depth=st.floats(0.5, 50), spread=st.floats(0.01, 1), seed=st.integers(0, 99))
+def test_codes_in_closed_form(depth, spread, seed):
+    """Any joints in front of the camera have codes, whatever their anchors, and the codes give them back."""
+    rng = np.random.default_rng(seed)
     logarithm = np.clip(np.log(depth * spread / REFERENCE_SPREAD), -3, 3)
-    code = torch.tensor([x / spread, y / spread, logarithm], dtype=torch.float64)
-    expected = REFERENCE_SPREAD / spread * np.exp(logarithm) * np.array([x, y, 1.0])
-    np.testing.assert_allclose(decode_root(code, torch.tensor(spread, dtype=torch.float64)), expected, rtol=1e-9)
-    if abs(logarithm) < 3:
-        assert expected[2] == pytest.approx(depth)
+    depth = REFERENCE_SPREAD / spread * np.exp(logarithm)
+    joints = rng.uniform(-1, 1, (17, 3)) * [depth, depth, 0.7 * depth] + [0, 0, depth]
+    joints[0, 2] = depth
+    anchors = rng.normal(size=(17, 2))
+    behind = joints[:, 2] - depth
+    behind[0] = logarithm
+    codes = np.concatenate([joints[:, :2] / joints[:, 2:] / spread - anchors, behind[:, None]], -1)
+    relative, root = decode_joints(torch.from_numpy(codes), view_of(spread, anchors))
+    np.testing.assert_allclose(root[0], joints[0], rtol=1e-8)
+    np.testing.assert_allclose(relative, joints - joints[0], rtol=1e-8, atol=1e-8 * depth)
 
 
-def test_wild_root_codes_stay_ahead_of_the_camera_and_finite():
-    depth = decode_root(torch.tensor([[0.0, 0, -100], [0, 0, 100]]), torch.tensor(0.1))[:, 2]
-    np.testing.assert_allclose(depth, [5 * math.exp(-3), 5 * math.exp(3)], rtol=1e-5)
+def test_wild_codes_stay_ahead_of_the_camera_and_finite():
+    codes = torch.zeros(2, 17, 3, dtype=torch.float64)
+    codes[:, 0, 2], codes[:, 1, 2] = torch.tensor([-100.0, 100]), -1e4
+    joints, root = decode_joints(codes, view_of(0.1))
+    depths = np.array([5 * math.exp(-3), 5 * math.exp(3)])
+    np.testing.assert_allclose(root[:, 0, 2], depths)
+    np.testing.assert_allclose(joints[:, 1, 2], (0.2 - 1) * depths)
+
+
+def test_the_depth_learns_from_the_root_alone():
+    codes = (0.3 * torch.randn(4, 17, 3, dtype=torch.float64)).requires_grad_()
+    joints, root = decode_joints(codes, view_of(0.2))
+    (gradient,) = torch.autograd.grad(joints.square().sum(), codes, retain_graph=True)
+    assert not gradient[:, 0, 2].any() and gradient[:, 1:, 2].all()
+    (gradient,) = torch.autograd.grad(root.square().sum(), codes)
+    assert gradient[:, 0].all() and not gradient[:, 1:].any()
+
+
+def test_anchors_are_where_the_keypoints_of_a_joint_lie():
+    rays = rays_of(person(3))
+    scores = ones(rays)
+    wrist, hip, shoulders = INPUT.index("left_wrist"), INPUT.index("left_hip"), INPUT.indices(SHOULDERS)
+    scores[0, hip], scores[1, wrist] = 0, 0
+    features, view = encode_rays(rays, scores)
+    local, joints = keypoints_of(features)[..., :2], get_skeleton("h36m17")
+    assert torch.equal(view.anchors[0, joints.index("left_wrist")], local[0, wrist])
+    assert torch.equal(view.anchors[1, joints.index("left_wrist")], torch.zeros(2, dtype=torch.float64))
+    torch.testing.assert_close(view.anchors[:, joints.index("thorax")], local[:, list(shoulders)].mean(1))
+    hips = local[:, list(INPUT.indices(["left_hip", "right_hip"]))]
+    torch.testing.assert_close(view.anchors[1:, 0], hips[1:].mean(1))
+    torch.testing.assert_close(view.anchors[0, 0], hips[0, 1])  # the only one that is seen
+
+
+def test_without_anchors_joints_are_said_from_the_axis():
+    (rays, scores), config = noisy_input(9), LifterConfig(channels=8, anchored=False)
+    net = LiftNet(**asdict(config)).eval()
+    assert not net.encode(rays, scores)[1].anchors.any()
+    anchored = network()
+    anchored.load_state_dict(net.state_dict())
+    assert (anchored.lift(rays, scores).joints - net.lift(rays, scores).joints).abs().max() > 0.01
+
+
+def said(codes: torch.Tensor) -> HeadOutputs:
+    return HeadOutputs(codes, torch.zeros(codes.shape[:-1]))
 
 
 def test_lift_turns_the_networks_words_back_into_the_camera():
-    net, rays = network(), rays_of(person(5) + [1.0, -0.5, 0], torch.float32)[None]
-    pose, code = torch.randn(1, 5, 17, 3), torch.zeros(1, 5, 3)
-    net.heads = lambda x: HeadOutputs(pose[:, :, None], code[:, :, None], torch.zeros(1, 5, 1, 17))
+    net, points = network(), person(5) + [1.0, -0.5, 0]
+    rays = rays_of(points, torch.float32)[None]
+    net.heads[0].forward = lambda then, now: said(torch.zeros(1, 5, 17, 3))
     lift, (_, view) = net.lift(rays, ones(rays)), encode_rays(rays, ones(rays))
-    assert isinstance(view, ViewFrame)
-    torch.testing.assert_close(torch.einsum("ntij,ntkj->ntki", view.rotation, lift.joints), pose)
-    depth = REFERENCE_SPREAD / view.spread  # a code of zeros is a root in the middle at the typical distance
-    torch.testing.assert_close(torch.einsum("ntij,ntj->nti", view.rotation, lift.root)[..., 2], depth)
-    torch.testing.assert_close(lift.root.norm(dim=-1), depth)
+    absolute = lift.joints + lift.root[..., None, :]
+    wrists = [layout.index("right_wrist") for layout in (INPUT, get_skeleton("h36m17"))]
+    seen = absolute[:, :, wrists[1]]  # codes of zeros are joints on their keypoints' rays, as deep as the root
+    torch.testing.assert_close(seen[..., :2] / seen[..., 2:], rays[:, :, wrists[0]])
+    depths = torch.einsum("nti,ntki->ntk", view.rotation[..., 2, :], absolute)
+    torch.testing.assert_close(depths, (REFERENCE_SPREAD / view.spread)[..., None].expand_as(depths))
+    assert not lift.joints[:, :, 0].any()
 
 
 def test_geometry_stays_exact_under_autocast():
     net, (rays, scores) = network(), noisy_input()
-    net.trunk = lambda features: features[:, :, None]
-    net.heads = lambda x: HeadOutputs(x[..., :51].unflatten(-1, (17, 3)), x[..., :3], x[..., :17])
+    net.trunk = lambda features: features
+    net.heads[0].forward = lambda then, now: said(then[..., :51].unflatten(-1, (17, 3)))
     plain = net.lift(rays, scores)
     with torch.autocast("cpu", torch.bfloat16):
         cast = net.lift(rays, scores)
@@ -323,13 +380,13 @@ def test_a_frame_is_described_when_its_lookahead_has_arrived(lookahead, frames):
         lag = max(lag for lag in LOOKAHEADS if lag <= min(lookahead, frames - 1 - t))
         arrived = slice(0, t + lag + 1)
         features, view = encode_rays(rays[:, arrived], scores[:, arrived])
-        outputs = net.heads(net.trunk(features))
-        head, back = LOOKAHEADS.index(lag), view.rotation[:, t].transpose(-1, -2)
-        joints = torch.einsum("nij,nkj->nki", back, outputs.pose[:, -1, head])
-        torch.testing.assert_close(lift.joints[:, t], joints, rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(lift.log_sigma[:, t], outputs.log_sigma[:, -1, head], rtol=1e-5, atol=1e-6)
-        root = torch.einsum("nij,nj->ni", back, decode_root(outputs.code[:, -1, head], view.spread[:, t]))
-        torch.testing.assert_close(lift.root[:, t], root, rtol=1e-5, atol=1e-5)
+        x = net.trunk(features)
+        outputs = net.heads[LOOKAHEADS.index(lag)](x[:, t], x[:, -1])
+        then = ViewFrame(*(values[:, t] for values in view))
+        joints, root = (places @ then.rotation for places in decode_joints(outputs.codes, then))
+        torch.testing.assert_close(lift.root[:, t], root[:, 0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(lift.joints[:, t], joints, rtol=1e-5, atol=2e-6)
+        torch.testing.assert_close(lift.log_sigma[:, t], outputs.log_sigma, rtol=1e-5, atol=1e-6)
 
 
 def test_every_head_is_trained_on_the_frames_it_has_seen_enough_of():

@@ -20,7 +20,7 @@ from experiments.train_lifter import Batches, export, losses_of
 from lifting.checkpoints import load_weights
 from lifting.datasets.synthesis import CameraRanges, NoiseModel, Synthesiser
 from lifting.models.lifter import LifterConfig, LiftNet
-from lifting.training.loop import CHECKPOINT, LoopConfig, Run, fit, learning_rate
+from lifting.training.loop import CHECKPOINT, LoopConfig, Run, fit, learning_rate, trapezoid
 from lifting.training.losses import DEFAULT_WEIGHTS
 from lifting.training.snapshots import PREVIOUS
 
@@ -71,6 +71,15 @@ def test_learning_rate_warms_up_and_decays_along_a_cosine():
     assert learning_rate(600, config) == pytest.approx(0.55)
     assert learning_rate(350, config) == pytest.approx(0.1 + 0.9 * (0.5 + math.sqrt(0.125)))
     assert learning_rate(1100, config) == pytest.approx(0.1) == learning_rate(9999, config)
+
+
+def test_trapezoid_is_constant_until_three_tenths_are_left_and_falls_as_a_square_root():
+    config = LoopConfig(steps=1000, learning_rate=1.0, final_learning_rate=0.1, warmup=100)
+    assert trapezoid(0, config) == pytest.approx(0.01) and trapezoid(99, config) == 1.0 == trapezoid(700, config)
+    assert trapezoid(775, config) == pytest.approx(0.1 + 0.9 * 0.5)
+    assert trapezoid(1000, config) == pytest.approx(0.1) == trapezoid(9999, config)
+    longer = replace(config, steps=2000)
+    assert [trapezoid(step, config) for step in range(700)] == [trapezoid(step, longer) for step in range(700)]
 
 
 def test_learning_rate_without_warm_up_and_with_nothing_else():

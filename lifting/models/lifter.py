@@ -3,8 +3,9 @@
 Each frame is first turned into a virtual camera that looks at the person (`encode_rays`): where somebody stands in the
 image and how large they appear hardly changes the keypoints that the network sees, for any field of view; both are told
 to it separately. This is the idea of perspective crop layers (Yu et al. 2021) and Ray3D (Zhan et al. 2022). A residual
-network of dilated temporal convolutions then maps the sequence to joints relative to the root, the root's position and
-the radius that holds 68 % of each joint's errors. Nothing is normalised across time, so a causal network is causal to
+network of dilated temporal convolutions then says, for every joint, how far beside its keypoint's ray and how much
+deeper than the root it lies (`decode_joints`), the root's depth, and the radius that holds 68 % of each joint's errors:
+what is seen needs no learning, only what is hidden. Nothing is normalised across time, so a causal network is causal to
 the last bit.
 """
 
@@ -17,11 +18,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lifting.models import time_major
+from lifting.skeletons import get_skeleton
+
 NUM_CORE = 13  # joints of the layout lift17 before toes and heels
 TORSO = (1, 2, 7, 8)  # shoulders and hips in lift17
+NEAREST_JOINT = 0.2  # of the root's depth: no joint is said to be nearer to the camera
 REFERENCE_SPREAD = 0.5  # metres: typical root mean square distance of the keypoints from their centre
 FEATURES_PER_JOINT = 4
 EXTRA_FEATURES = 4
+_HIPS, _SHOULDERS = ("left_hip", "right_hip"), ("left_shoulder", "right_shoulder")
+_STAND_INS = {  # keypoints near the joints that detectors do not see
+    "hip": _HIPS, "spine": _HIPS + _SHOULDERS, "thorax": _SHOULDERS, "neck_nose": ("nose",), "head": ("nose",),
+}  # fmt: skip
+
+
+def _keypoints_of_joints() -> Tensor:
+    """(17, 17): 1 where a keypoint of ``lift17`` (column) belongs to a joint of ``h36m17`` (row)."""
+    keypoints, joints = get_skeleton("lift17").joints, get_skeleton("h36m17").joints
+    return torch.tensor([[float(k in _STAND_INS.get(j, (j,))) for k in keypoints] for j in joints])
+
+
+_KEYPOINTS_OF_JOINTS = _keypoints_of_joints()
 
 
 @dataclass(frozen=True)
@@ -30,6 +48,7 @@ class LifterConfig:
 
     dilations: one residual block each, kernel width 3. lookaheads: of a causal network, by how many frames each of its
     heads lags behind what it has seen: the head with look-ahead 5 describes a frame when five more have arrived.
+    anchored: joints are said relative to the keypoints' rays, else relative to the virtual camera's axis.
 
     Raises ValueError for a size below 1, for no dilations and for look-aheads that do not rise from 0.
     """
@@ -41,6 +60,7 @@ class LifterConfig:
     causal: bool = False
     dropout: float = 0.0
     lookaheads: tuple[int, ...] = (0,)
+    anchored: bool = True
 
     def __post_init__(self) -> None:
         for name in ("dilations", "lookaheads"):  # lists when they come from a file's JSON header
@@ -63,20 +83,21 @@ class LifterConfig:
 
 
 class ViewFrame(NamedTuple):
-    """Per-frame virtual camera: rotation (..., 3, 3) virtual from camera, and the spread (...,) in ray units."""
+    """Per-frame virtual camera: rotation (..., 3, 3) virtual from camera, and the spread (...,) in ray units.
+
+    anchors: (..., J, 2), for each joint that comes out where its keypoints lie in this camera, in units of the spread;
+    0, its axis, where none of them is seen.
+    """
 
     rotation: Tensor
     spread: Tensor
+    anchors: Tensor
 
 
 class HeadOutputs(NamedTuple):
-    """What H heads say at every frame: pose (N, T, H, J, 3) metres, root code (N, T, H, 3), log sigma (N, T, H, J).
+    """What a head says of a frame: codes (..., J, 3) of `decode_joints` and log sigma (..., J)."""
 
-    All in the virtual camera of the frame that is described: at frame t that is frame t - look-ahead.
-    """
-
-    pose: Tensor
-    code: Tensor
+    codes: Tensor
     log_sigma: Tensor
 
 
@@ -97,7 +118,7 @@ def encode_rays(rays: Tensor, scores: Tensor) -> tuple[Tensor, ViewFrame]:
 
     rays: (..., 17, 2) as (x/z, y/z) in the layout ``lift17``, NaN where unseen; scores: (..., 17) in [0, 1], 0 where
     unseen. Returns features (..., 72) and the virtual camera of each frame. Frames without any joint give zeros and the
-    camera itself, with a spread of 0.1.
+    camera itself, with a spread of 0.1 and anchors on its axis.
     """
     seen = (scores > 0) & torch.isfinite(rays).all(-1)
     rays = torch.where(seen[..., None], rays, 0.0)
@@ -114,7 +135,14 @@ def encode_rays(rays: Tensor, scores: Tensor) -> tuple[Tensor, ViewFrame]:
     extra = torch.cat([centre.clamp(-3, 3), spread.log()[..., None] + 1.5, seen.to(rays.dtype).mean(-1)[..., None]], -1)
     extra = torch.where(seen.any(-1)[..., None], extra, 0.0)
     joints = torch.cat([local, score[..., None], seen[..., None].to(rays.dtype)], -1)
-    return torch.cat([joints.flatten(-2), extra], -1), ViewFrame(rotation, spread)
+    view = ViewFrame(rotation, spread, _anchors(local, seen))
+    return torch.cat([joints.flatten(-2), extra], -1), view
+
+
+def _anchors(local: Tensor, seen: Tensor) -> Tensor:
+    """Means (..., J, 2) of the seen ones among the keypoints (..., 17, 2) that belong to each joint."""
+    weights = _KEYPOINTS_OF_JOINTS.to(local) * seen[..., None, :]
+    return weights @ local / weights.sum(-1, keepdim=True).clamp_min(1.0)
 
 
 def _core(seen: Tensor) -> Tensor:
@@ -161,8 +189,29 @@ class TemporalBlock(nn.Module):
         return x + self.mix(self.drop(h))
 
 
+class Head(nn.Module):
+    """What is said of a frame from the trunk there and, with a look-ahead, from the newest frame's as well."""
+
+    def __init__(self, channels: int, joints: int, lookahead: int) -> None:
+        super().__init__()
+        self.lookahead = lookahead
+        if lookahead:
+            self.merge = nn.Sequential(nn.Linear(2 * channels, channels), nn.GELU(), nn.Linear(channels, channels))
+        self.codes = nn.Linear(channels, 3 * joints)
+        self.sigma = nn.Sequential(nn.Linear(channels, 64), nn.GELU(), nn.Linear(64, joints))
+
+    def forward(self, then: Tensor, now: Tensor) -> HeadOutputs:
+        """then: trunk (..., C) of the frame that is described; now: of the one that is `lookahead` frames later."""
+        x = then + self.merge(torch.cat([then, now], -1)) if self.lookahead else then
+        # The uncertainty reads the trunk but does not train it: it must not cost accuracy.
+        return HeadOutputs(self.codes(x).float().unflatten(-1, (-1, 3)), self.sigma(x.detach()).float() - 3.0)
+
+
 class LiftNet(nn.Module):
-    """Temporal network from encoded rays to pose, root and uncertainty in the virtual camera of each frame."""
+    """Temporal network from encoded rays to joints and uncertainty in the virtual camera of each frame.
+
+    Arguments as `LifterConfig`.
+    """
 
     def __init__(
         self,
@@ -173,40 +222,34 @@ class LiftNet(nn.Module):
         causal: bool,
         dropout: float,
         lookaheads: tuple[int, ...] = (0,),
+        anchored: bool = True,
     ) -> None:
         super().__init__()
-        self.joints_out, self.lookaheads = joints_out, lookaheads
-        heads = len(lookaheads)
+        self.lookaheads, self.anchored = lookaheads, anchored
         self.stem = nn.Linear(FEATURES_PER_JOINT * joints_in + EXTRA_FEATURES, channels)
         self.blocks = nn.ModuleList([TemporalBlock(channels, d, causal, dropout) for d in dilations])
         self.norm = nn.LayerNorm(channels)
-        self.pose = nn.Linear(channels, heads * 3 * (joints_out - 1))
-        self.root = nn.Linear(channels, heads * 3)
-        self.sigma = nn.Sequential(nn.Linear(channels, 64), nn.GELU(), nn.Linear(64, heads * joints_out))
+        self.heads = nn.ModuleList([Head(channels, joints_out, lookahead) for lookahead in lookaheads])
 
     def trunk(self, features: Tensor) -> Tensor:
-        """What the heads read, (N, T, C), from features (N, T, F) of `encode_rays`."""
+        """What the heads read, (N, T, C), from features (N, T, F) of `encode`."""
         x = self.stem(features)
+        if time_major.supports(x, self.blocks):
+            return self.norm(time_major.run_blocks(self.blocks, x))
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
 
-    def heads(self, x: Tensor) -> HeadOutputs:
-        """What every head says at every frame of the trunk's x (N, T, C)."""
-        count = len(self.lookaheads)
-        pose = self.pose(x).float().unflatten(-1, (count, self.joints_out - 1, 3))
-        # The uncertainty reads the trunk but does not train it: it must not cost accuracy.
-        log_sigma = self.sigma(x.detach()).float().unflatten(-1, (count, self.joints_out)) - 3.0
-        code = self.root(x).float().unflatten(-1, (count, 3))
-        return HeadOutputs(functional.pad(pose, (0, 0, 1, 0)), code, log_sigma)
+    def forward(self, features: Tensor) -> HeadOutputs:
+        """What the head without look-ahead says of every frame, from features (N, T, F) of `encode`."""
+        x = self.trunk(features)
+        return self.heads[0](x, x)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pose (N, T, J, 3) metres with zeros for the root, root code (N, T, 3), log sigma (N, T, J), no look-ahead.
-
-        features: (N, T, F) of `encode_rays`. All in the virtual camera of each frame.
-        """
-        pose, code, log_sigma = self.heads(self.trunk(features))
-        return pose[:, :, 0], code[:, :, 0], log_sigma[:, :, 0]
+    def encode(self, rays: Tensor, scores: Tensor) -> tuple[Tensor, ViewFrame]:
+        """Features and virtual cameras, as `encode_rays`."""
+        with torch.autocast(rays.device.type, enabled=False):  # geometry needs more than bfloat16's three digits
+            features, view = encode_rays(rays, scores)
+        return features, view if self.anchored else view._replace(anchors=torch.zeros_like(view.anchors))
 
     def lift(self, rays: Tensor, scores: Tensor, lookahead: int = 0) -> Lift:
         """Rays (N, T, 17, 2) and scores (N, T, 17) to joints, root and log sigma in camera axes.
@@ -216,36 +259,30 @@ class LiftNet(nn.Module):
         """
         if lookahead not in self.lookaheads:
             raise ValueError(f"got a look-ahead of {lookahead} frames, expected one of {self.lookaheads}")
-        features, view = _encode(rays, scores)
-        outputs = self.heads(self.trunk(features))
-        frames = torch.arange(rays.shape[1], device=rays.device)
-        known = torch.tensor(self.lookaheads, device=rays.device)
-        there = (len(frames) - 1 - frames).clamp(max=lookahead)
-        head = torch.searchsorted(known, there, right=True) - 1
-        return turned_back(*(values[:, frames + known[head], head] for values in outputs), view)
+        features, view = self.encode(rays, scores)
+        x, start, said = self.trunk(features), 0, []
+        for head in reversed(self.heads[: self.lookaheads.index(lookahead) + 1]):
+            stop = max(x.shape[1] - head.lookahead, start)
+            said.append(head(x[:, start:stop], x[:, start + head.lookahead : stop + head.lookahead]))
+            start = stop
+        return turned_back(HeadOutputs(*(torch.cat(parts, 1) for parts in zip(*said, strict=True))), view)
 
     def lift_each(self, rays: Tensor, scores: Tensor) -> list[Lift]:
         """The lift of every head, for training: all frames but the last ones, as many as its look-ahead."""
-        features, view = _encode(rays, scores)
-        outputs, frames, lifts = self.heads(self.trunk(features)), rays.shape[1], []
-        for head, lag in enumerate(self.lookaheads):
-            seen = ViewFrame(*(values[:, : frames - lag] for values in view))
-            lifts.append(turned_back(*(values[:, lag:, head] for values in outputs), seen))
+        features, view = self.encode(rays, scores)
+        x, lifts = self.trunk(features), []
+        for head in self.heads:
+            stop = x.shape[1] - head.lookahead
+            seen = ViewFrame(*(values[:, :stop] for values in view))
+            lifts.append(turned_back(head(x[:, :stop], x[:, head.lookahead :]), seen))
         return lifts
 
 
-def _encode(rays: Tensor, scores: Tensor) -> tuple[Tensor, ViewFrame]:
-    with torch.autocast(rays.device.type, enabled=False):  # geometry needs more than bfloat16's three digits
-        return encode_rays(rays, scores)
-
-
-def turned_back(pose: Tensor, code: Tensor, log_sigma: Tensor, view: ViewFrame) -> Lift:
-    """What the network says in the virtual camera of each frame, in camera axes."""
-    with torch.autocast(pose.device.type, enabled=False):
-        back = view.rotation.transpose(-1, -2)
-        joints = torch.einsum("...ij,...kj->...ki", back, pose)
-        root = torch.einsum("...ij,...j->...i", back, decode_root(code, view.spread))
-    return Lift(joints, root, log_sigma)
+def turned_back(said: HeadOutputs, view: ViewFrame) -> Lift:
+    """What a head says in the virtual camera of each frame, in camera axes."""
+    with torch.autocast(view.spread.device.type, enabled=False):
+        joints, root = (places @ view.rotation for places in decode_joints(said.codes, view))
+    return Lift(joints, root[..., 0, :], said.log_sigma)
 
 
 def build_lifter(config: LifterConfig) -> LiftNet:
@@ -253,12 +290,17 @@ def build_lifter(config: LifterConfig) -> LiftNet:
     return LiftNet(**asdict(config))
 
 
-def decode_root(code: Tensor, spread: Tensor) -> Tensor:
-    """Root position (..., 3) metres in the virtual camera from the network's code (..., 3) and the spread (...,).
+def decode_joints(codes: Tensor, view: ViewFrame) -> tuple[Tensor, Tensor]:
+    """Joints (..., J, 3) relative to the root and the root (..., 1, 3), metres, in the virtual camera.
 
-    The code holds the root's ray in units of the spread and the log of depth x spread over the typical spread in
-    metres, which is kept within +-3.
+    codes: (..., J, 3), the root first. The first two numbers of a joint are the distance of its ray from its anchor in
+    units of the spread, the third is how many metres it lies behind the root; that of the root itself is the log of
+    depth x spread over the typical spread in metres, which is kept within +-3. The root's depth gives the joints their
+    scale, but learns nothing from them: far from the truth, a pose that shrinks to a point would be the nearest one.
     """
-    depth = REFERENCE_SPREAD / spread * code[..., 2].clamp(-3, 3).exp()
-    ray = functional.pad(code[..., :2] * spread[..., None], (0, 1), value=1.0)
-    return ray * depth[..., None]
+    depth = REFERENCE_SPREAD / view.spread * codes[..., 0, 2].clamp(-3, 3).exp()
+    depth = depth[..., None, None]
+    rays = functional.pad((view.anchors + codes[..., :2]) * view.spread[..., None, None], (0, 1), value=1.0)
+    behind = functional.pad(codes[..., 1:, 2:], (0, 0, 1, 0))
+    joints = rays * torch.maximum(depth.detach() + behind, NEAREST_JOINT * depth.detach())
+    return joints - joints[..., :1, :], rays[..., :1, :] * depth

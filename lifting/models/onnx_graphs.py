@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from lifting.anatomy import H36M
-from lifting.models.lifter import LiftNet, TemporalBlock, ViewFrame, decode_root, encode_rays
+from lifting.models.lifter import HeadOutputs, LiftNet, TemporalBlock, ViewFrame, decode_joints
 from lifting.models.temporal import TemporalModel
 
 _HIPS = list(H36M.indices(["left_hip", "right_hip"]))
-_VIEW = 10  # numbers that describe a virtual camera: its rotation, row by row, and the spread
+_VIEW = (9, 2 * H36M.num_joints, 1)  # numbers of a virtual camera: rotation, row by row, anchors, spread
 
 
 class BatchLifter(nn.Module):
@@ -23,27 +23,27 @@ class BatchLifter(nn.Module):
     def __init__(self, network: LiftNet, lookahead: int = 0) -> None:
         """Take a network in eval mode; ValueError for a look-ahead that it does not have."""
         super().__init__()
-        _head_of(network, lookahead)
-        self.network, self.lookahead = network, lookahead
+        self.network, self.head = network, _head_of(network, lookahead)
 
     def forward(self, rays: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rays (N, T, 17, 2) and scores (N, T, 17) to joints (N, T, 17, 3), root (N, T, 3) and sigma (N, T, 17)."""
-        features, view = encode_rays(rays, scores)
-        outputs = self.network.heads(self.network.trunk(features))
-        if not self.lookahead:
-            return _in_camera_axes(*(values[:, :, 0] for values in outputs), view)
+        features, view = self.network.encode(rays, scores)
+        x = self.network.trunk(features)
         frames = torch.arange(rays.shape[1], device=rays.device)
-        known = torch.tensor(self.network.lookaheads, device=rays.device)
-        there = (rays.shape[1] - 1 - frames).clamp(max=self.lookahead)
-        head = (there[:, None] >= known[1:]).sum(-1)  # LiftNet's searchsorted, which ONNX lacks
-        return _in_camera_axes(*(values[:, frames + known[head], head] for values in outputs), view)
+        there = (rays.shape[1] - 1 - frames)[:, None]  # frames that follow
+        said = self.network.heads[0](x, x)
+        for head in self.network.heads[1 : self.head + 1]:
+            later = head(x, x[:, (frames + head.lookahead).clamp(max=rays.shape[1] - 1)])
+            said = HeadOutputs(torch.where(there[..., None] >= head.lookahead, later.codes, said.codes),
+                               torch.where(there >= head.lookahead, later.log_sigma, said.log_sigma))  # fmt: skip
+        return _in_camera_axes(said, view)
 
 
 class StreamingLifter(nn.Module):
     """A causal `LiftNet` one frame at a time: for each frame what `BatchLifter` gives for it.
 
     The state is one vector (N, `state_size`), zeros before the first frame: for each block the normalised signals that
-    its taps still need, then the virtual cameras of the frames that are not described yet. A graph cannot write in
+    its taps still need, then trunk and virtual camera of the frames that are not described yet. A graph cannot write in
     place, so these buffers move on by a frame at each step, which copies 160 kB for a network of the default size.
     """
 
@@ -52,8 +52,10 @@ class StreamingLifter(nn.Module):
         super().__init__()
         if any(block.pad[1] for block in network.blocks):
             raise ValueError("got a lifter that sees later frames, expected a causal one to stream; pass its weights")
-        self.network, self.lookahead, self.head = network, lookahead, _head_of(network, lookahead)
-        self._sizes = [2 * block.dilation * network.stem.out_features for block in network.blocks] + [lookahead * _VIEW]
+        self.network, self.lookahead, self.head = network, lookahead, network.heads[_head_of(network, lookahead)]
+        channels = network.stem.out_features
+        self._sizes = [2 * block.dilation * channels for block in network.blocks]
+        self._sizes += [lookahead * channels, lookahead * sum(_VIEW)]
         self.state_size = sum(self._sizes)
 
     def forward(self, rays: Tensor, scores: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -62,21 +64,22 @@ class StreamingLifter(nn.Module):
         rays: (N, 17, 2); scores: (N, 17); state: (N, state_size). The pose is that of the frame `lookahead` frames
         back, NaN as long as there is none.
         """
-        *pasts, views = state.split(self._sizes, -1)
-        features, view = encode_rays(rays, scores)
+        *pasts, trunks, views = state.split(self._sizes, -1)
+        features, view = self.network.encode(rays, scores)
         x, kept = self.network.stem(features), []
         for block, past in zip(self.network.blocks, pasts, strict=True):
             x, past = _step(block, x, past)
             kept.append(past)
-        outputs = self.network.heads(self.network.norm(x))
-        views = torch.cat([views, view.rotation.flatten(-2), view.spread[:, None]], -1)
-        spread = views[:, _VIEW - 1]
-        described = ViewFrame(views[:, : _VIEW - 1].unflatten(-1, (3, 3)), torch.where(spread > 0, spread, torch.nan))
-        joints, root, sigma = _in_camera_axes(*(values[:, self.head] for values in outputs), described)
+        x = self.network.norm(x)
+        trunks = torch.cat([trunks, x], -1)
+        views = torch.cat([views, view.rotation.flatten(-2), view.anchors.flatten(-2), view.spread[:, None]], -1)
+        rotation, anchors, spread = views[:, : sum(_VIEW)].split(_VIEW, -1)
         early = spread <= 0
-        joints = joints.masked_fill(early[:, None, None], torch.nan)
-        sigma = sigma.masked_fill(early[:, None], torch.nan)
-        return joints, root, sigma, torch.cat([*kept, views[:, _VIEW:]], -1)
+        described = ViewFrame(rotation.unflatten(-1, (3, 3)), torch.where(early, torch.nan, spread)[:, 0],
+                              anchors.unflatten(-1, (-1, 2)))  # fmt: skip
+        joints, root, sigma = _in_camera_axes(self.head(trunks[:, : x.shape[1]], x), described)
+        sigma = sigma.masked_fill(early, torch.nan)
+        return joints, root, sigma, torch.cat([*kept, trunks[:, x.shape[1] :], views[:, sum(_VIEW) :]], -1)
 
 
 class TemporalLifts(nn.Module):
@@ -113,10 +116,9 @@ def _head_of(network: LiftNet, lookahead: int) -> int:
     return network.lookaheads.index(lookahead)
 
 
-def _in_camera_axes(pose: Tensor, code: Tensor, log_sigma: Tensor, view: ViewFrame) -> tuple[Tensor, Tensor, Tensor]:
+def _in_camera_axes(said: HeadOutputs, view: ViewFrame) -> tuple[Tensor, Tensor, Tensor]:
     """Joints, root and sigma in metres, camera axes, from what a head says in the virtual cameras."""
-    joints = pose @ view.rotation
-    root = (decode_root(code, view.spread)[..., None, :] @ view.rotation)[..., 0, :]
-    sigma = log_sigma.exp()
+    joints, root = (places @ view.rotation for places in decode_joints(said.codes, view))
+    sigma = said.log_sigma.exp()
     hips = sigma[..., _HIPS].mean(-1, keepdim=True)  # the root has no error of its own; it gets that of the hips
-    return joints, root, torch.cat([hips, sigma[..., 1:]], -1)
+    return joints, root[..., 0, :], torch.cat([hips, sigma[..., 1:]], -1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lifting.models.lifter import Lift, LiftNet, TemporalBlock, ViewFrame, encode_rays, turned_back
+from lifting.models.lifter import Lift, LiftNet, TemporalBlock, ViewFrame, turned_back
 from lifting.models.temporal import TemporalModel
 
 FRAMES_AHEAD = 16  # of a dilated convolution whose earlier taps are computed together
@@ -97,7 +97,7 @@ class LiftNetStream:
             raise ValueError(f"got a look-ahead of {lookahead} frames, expected one of {network.lookaheads}")
         self.network, self.lookahead = network, lookahead
         self._blocks = [_Block(block, phase=2 * k) for k, block in enumerate(network.blocks)]
-        self._steps: deque[tuple[tuple[Tensor, ...], ViewFrame]] = deque(maxlen=lookahead + 1)
+        self._steps: deque[tuple[Tensor, ViewFrame]] = deque(maxlen=lookahead + 1)
 
     @torch.inference_mode()
     def push(self, rays: Tensor, scores: Tensor) -> Lift | None:
@@ -105,8 +105,8 @@ class LiftNetStream:
 
         Returns joints (B, 17, 3), root (B, 3) and log sigma (B, 17) of the frame `lookahead` frames ago.
         """
-        features, view = encode_rays(rays, scores)
-        self._steps.append((self.network.heads(self._trunk(features)), view))
+        features, view = self.network.encode(rays, scores)
+        self._steps.append((self._trunk(features), view))
         return self._describe(self.lookahead) if len(self._steps) > self.lookahead else None
 
     @torch.inference_mode()
@@ -127,7 +127,7 @@ class LiftNetStream:
     @property
     def size(self) -> int:
         """Numbers held between two frames."""
-        held = sum(values.numel() for step in self._steps for part in step for values in part)
+        held = sum(values.numel() for x, view in self._steps for values in (x, *view))
         return held + sum(block.ring.size for block in self._blocks)
 
     def _trunk(self, features: Tensor) -> Tensor:
@@ -140,9 +140,9 @@ class LiftNetStream:
     def _describe(self, age: int, lag: int | None = None) -> Lift:
         """The frame that came `age` frames ago, by the head with look-ahead `lag`."""
         lag = age if lag is None else lag
-        head, newest = self.network.lookaheads.index(lag), len(self._steps) - 1
-        outputs, view = self._steps[newest - age + lag][0], self._steps[newest - age][1]
-        return turned_back(*(values[:, head] for values in outputs), view)
+        head, newest = self.network.heads[self.network.lookaheads.index(lag)], len(self._steps) - 1
+        then, view = self._steps[newest - age]
+        return turned_back(head(then, self._steps[newest - age + lag][0]), view)
 
 
 class _Block:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lifting.models import strided
+from lifting.models import full_sequence, strided
 
 
 @dataclass(frozen=True)
@@ -183,8 +183,8 @@ class TemporalModel(nn.Module):
             x = block.forward_strided(x)
         return self._shrink_output(x)
 
-    def _expand_input(self, x: Tensor) -> Tensor:
-        """Check (N, T, J, C) and return it as (N, J * C, T)."""
+    def check_input(self, x: Tensor) -> None:
+        """Raise ValueError unless x is (N, T, joints_in, features_in) with T >= receptive_field."""
         expected = (self.config.joints_in, self.config.features_in)
         if x.ndim != 4 or x.shape[2:] != expected:
             raise ValueError(f"The input has shape {tuple(x.shape)}, expected (N, T, {expected[0]}, {expected[1]}); "
@@ -192,6 +192,10 @@ class TemporalModel(nn.Module):
         if x.shape[1] < self.receptive_field:
             raise ValueError(f"The input has {x.shape[1]} frames, expected {self.receptive_field} or more; use "
                              "lift_sequence, which repeats the edge frames.")
+
+    def _expand_input(self, x: Tensor) -> Tensor:
+        """Check (N, T, J, C) and return it as (N, J * C, T)."""
+        self.check_input(x)
         return x.flatten(2).transpose(1, 2)
 
     def _shrink_output(self, x: Tensor) -> Tensor:
@@ -203,12 +207,14 @@ class TemporalModel(nn.Module):
         return x.transpose(1, 2).unflatten(2, (self.config.joints_out, 3))
 
 
-def lift_sequence(model: TemporalModel, x: Tensor, block_frames: int = 4096) -> Tensor:
+def lift_sequence(model: TemporalModel, x: Tensor, block_frames: int = 4096, *, exact: bool = False) -> Tensor:
     """Lift whole sequences (N, T, J_in, C_in), T >= 1, to (N, T, J_out, 3), the edge frames repeated as in the paper.
 
     Works through `block_frames` output frames at a time, so that the hidden layers' memory does not grow with T; a
-    model in eval mode gives the same numbers for any block size, up to rounding. No gradient is kept: it is for
-    inference. Raises ValueError for an empty sequence, another shape, a model in training mode or block_frames < 1.
+    model in eval mode gives the same numbers for any block size, up to rounding. Wide nets take products of bfloat16
+    where the CPU has them, which moves joints by a fraction of a millimetre (`lifting.models.full_sequence`); not with
+    ``exact``. No gradient is kept: it is for inference. Raises ValueError for an empty sequence, another shape, a model
+    in training mode or block_frames < 1.
     """
     if x.ndim != 4 or x.shape[1] < 1:
         raise ValueError(f"The sequences have shape {tuple(x.shape)}, expected (N, T, J, C), T >= 1; pass some frames.")
@@ -216,11 +222,13 @@ def lift_sequence(model: TemporalModel, x: Tensor, block_frames: int = 4096) -> 
         raise ValueError("The model is in training mode, expected eval mode for inference; call model.eval() first.")
     if block_frames < 1:
         raise ValueError(f"block_frames is {block_frames}, expected 1 or more; 4096 is the default.")
+    fast = not exact and full_sequence.pays(model, x)
+    lift = full_sequence.FoldedModel(model) if fast else model
     before, after = model.padding
     frames, outputs = x.shape[1], []
     with torch.no_grad():
         for start in range(0, frames, block_frames):
             stop = min(start + block_frames, frames)
             window = torch.arange(start - before, stop + after, device=x.device).clamp(0, frames - 1)
-            outputs.append(model(x[:, window]))
+            outputs.append(lift(x[:, window]))
     return torch.cat(outputs, dim=1)

@@ -23,7 +23,10 @@ from lifting.training.distributed import any_rank, from_first_rank, rank
 from lifting.training.metrics_log import MetricsLog, NoLog
 from lifting.training.snapshots import CHECKPOINT, load_snapshot, save_snapshot
 
-__all__ = ["CHECKPOINT", "LoopConfig", "Run", "fit", "follow_cosine", "learning_rate"]
+__all__ = ["CHECKPOINT", "LoopConfig", "Run", "fit", "follow_cosine", "follow_trapezoid", "learning_rate", "trapezoid"]
+
+DECAYING = 0.3
+"""Share of the steps in which the rate of `trapezoid` falls."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,26 @@ def learning_rate(step: int, config: LoopConfig) -> float:
     progress = (step - config.warmup) / max(1, config.steps - config.warmup)
     cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
     return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * cosine
+
+
+def trapezoid(step: int, config: LoopConfig) -> float:
+    """Learning rate of the update from ``step`` to ``step + 1``: warm-up, constant, and a decay as 1 - sqrt at the end.
+
+    Up to the decay a run does not depend on its number of steps, so one long run can also end in shorter ones: copy
+    its folder and go on with fewer steps (Haegele et al. 2024, "Scaling laws and compute-optimal training beyond fixed
+    training durations", section 3).
+    """
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    start = round((1 - DECAYING) * config.steps)
+    progress = max(0, step - start) / max(1, config.steps - start)
+    share = 1 - math.sqrt(min(progress, 1.0))
+    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * share
+
+
+def follow_trapezoid(run: Run) -> None:
+    """The schedule of `trapezoid`."""
+    run.set_learning_rate(trapezoid(run.step, run.config))
 
 
 def follow_cosine(run: Run) -> None:

@@ -1,0 +1,74 @@
+"""Calibrates the uncertainty of lifter weights: 68 % of each joint's errors shall lie inside its sigma.
+
+    python -m experiments.calibrate_sigma WEIGHTS [--mocap data/mocap/mocap17.h5] [--every 4]
+
+A network learns its sigma on training motion, where it errs less than on motion of people it has not seen, and under
+heavier noise. So each joint's sigma is multiplied by the factor that makes it right on the views of the protocol whose
+subjects are neither in the training nor in the val pieces (acrobatics, dance, martial arts; cameras of both sets),
+lifted as `lifting.predict` does it. The factors go into the last bias of the network, so nothing changes at inference.
+The coverage of the val pieces, which `experiments.benchmark_lifter` prints, is held out. For each look-ahead of causal
+weights: its own factors. Prints coverage and factors per joint; replaces the file as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from experiments.protocol import CAMERAS, HARD_SUBJECTS, views
+from lifting.checkpoints import load_weights, save_weights
+from lifting.console import one_sentence_errors, say
+from lifting.datasets.mocap import DEFAULT_PATH, read_mocap
+from lifting.metrics import joint_errors
+from lifting.predict import Lifter
+from lifting.skeletons import get_skeleton
+from lifting.training.losses import SIGMA_QUANTILE
+
+SMALLEST = 1e-9
+
+
+def error_ratios(lifter: Lifter, held_out: list, lookahead: int) -> np.ndarray:
+    """Errors over sigma, (frames of all views, 17)."""
+    causal = len(lifter.network.lookaheads) > 1
+    ratios = []
+    for view in held_out:
+        motion = lifter.predict(view.keypoints, view.camera, causal=causal, lookahead=lookahead)
+        ratios.append(joint_errors(motion.joints, view.truth.joints) / np.maximum(motion.sigma, SMALLEST))
+    return np.concatenate(ratios)
+
+
+def calibrated(tensors: dict[str, torch.Tensor], head: int, factors: np.ndarray) -> dict[str, torch.Tensor]:
+    """The weights with a head's sigmas multiplied by factors (17,); the root's own stays as it is."""
+    name = f"heads.{head}.sigma.2.bias"
+    shift = torch.from_numpy(np.log(factors)).float()
+    shift[0] = 0.0
+    return tensors | {name: tensors[name] + shift}
+
+
+@click.command()
+@click.argument("weights", type=click.Path(path_type=Path))
+@click.option("--mocap", default=DEFAULT_PATH, show_default=True)
+@click.option("--every", default=4, show_default=True, help="Only every n-th view.")
+@one_sentence_errors
+def main(weights: Path, mocap: str, every: int) -> None:
+    """Calibrates a weight file in place."""
+    tensors, header = load_weights(weights)
+    lifter = Lifter.load(weights)
+    pieces = read_mocap(mocap, split="train", subjects=HARD_SUBJECTS)
+    held_out = [view for kind in CAMERAS for view in list(views(pieces, kind))[::every]]
+    for head, lookahead in enumerate(lifter.network.lookaheads):
+        ratios = error_ratios(lifter, held_out, lookahead)
+        factors = np.quantile(ratios, SIGMA_QUANTILE, axis=0)
+        tensors = calibrated(tensors, head, np.where(factors > 0, factors, 1.0))
+        say(f"look-ahead {lookahead}: {100 * (ratios[:, 1:] < 1).mean():.1f} % inside before")
+        for joint, inside, factor in zip(get_skeleton("h36m17").joints, (ratios < 1).mean(0), factors, strict=True):
+            say(f"  {joint}: {100 * inside:.1f} % inside, factor {factor:.3f}")
+    half = all(torch.equal(t, t.half().float()) for t in load_weights(weights)[0].values() if t.is_floating_point())
+    save_weights(weights, tensors, header, half=half)
+
+
+if __name__ == "__main__":
+    main()
