@@ -24,7 +24,7 @@ from lifting import __version__
 from lifting.checkpoints import Header, save_weights
 from lifting.datasets.mocap import DEFAULT_PATH, read_mocap
 from lifting.datasets.synthesis import Synthesiser
-from lifting.metrics import mpjpe, p_mpjpe
+from lifting.metrics import mpjpe, mpjve, p_mpjpe
 from lifting.models import build
 from lifting.models.lifter import LifterConfig, LiftNet
 from lifting.training.loop import LoopConfig, Run, fit, follow_trapezoid
@@ -56,7 +56,7 @@ def losses_of(network: LiftNet, batch: list[torch.Tensor]) -> dict[str, torch.Te
 
 @torch.no_grad()
 def quick_scores(network: LiftNet, kind: str, held_out: list, lookahead: int = 0) -> dict[str, float]:
-    """MPJPE and P-MPJPE in mm and root error in % of depth of the bare network on some views of the protocol."""
+    """MPJPE, P-MPJPE and MPJVE in mm, root error in % of depth, of the bare network on some views of the protocol."""
     network.eval()
     rows = []
     for view in held_out:
@@ -64,10 +64,10 @@ def quick_scores(network: LiftNet, kind: str, held_out: list, lookahead: int = 0
         lift = network.lift(torch.from_numpy(rays)[None], torch.from_numpy(view.keypoints.score)[None], lookahead)
         joints, root = lift.joints[0].numpy(), lift.root[0].numpy()
         offset = np.linalg.norm(root - view.truth.trajectory, axis=-1) / view.truth.trajectory[:, 2]
-        errors = 1000 * mpjpe(joints, view.truth.joints), 1000 * p_mpjpe(joints, view.truth.joints)
+        errors = (1000 * error(joints, view.truth.joints) for error in (mpjpe, p_mpjpe, mpjve))
         rows.append((*errors, 100 * offset.mean(), len(joints)))
     *columns, frames = np.array(rows).T
-    names = (f"{kind}_{n}" for n in ("mpjpe_mm", "p_mpjpe_mm", "root_percent"))
+    names = (f"{kind}_{n}" for n in ("mpjpe_mm", "p_mpjpe_mm", "mpjve_mm", "root_percent"))
     return {n: round(float(np.average(c, weights=frames)), 2) for n, c in zip(names, columns, strict=True)}
 
 

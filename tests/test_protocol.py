@@ -157,7 +157,9 @@ def test_quick_scores_of_an_oracle():
     scores = quick_scores(Oracle(seen), "standard", seen)
     distance = np.mean([np.linalg.norm(view.truth.joints, axis=-1).mean() for view in seen])
     ratio = np.mean([np.linalg.norm(v.truth.trajectory, axis=-1) / v.truth.trajectory[:, 2] for v in seen])
-    expected = {"standard_mpjpe_mm": 100 * distance, "standard_p_mpjpe_mm": 0.0, "standard_root_percent": 2 * ratio}
+    speed = np.mean([np.linalg.norm(np.diff(view.truth.joints, axis=0), axis=-1).mean() for view in seen])
+    expected = {"standard_mpjpe_mm": 100 * distance, "standard_p_mpjpe_mm": 0.0, "standard_mpjve_mm": 100 * speed,
+                "standard_root_percent": 2 * ratio}  # fmt: skip
     assert scores == pytest.approx(expected, abs=0.01)
 
 
