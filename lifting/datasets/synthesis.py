@@ -17,6 +17,7 @@ import numpy as np
 
 from lifting.anatomy import H36M, NECK_NOSE, STATURE_PER_CHAIN, THORAX, chain_length, frame_from_axes, trunk_frames
 from lifting.datasets.mocap import FPS, MocapPiece
+from lifting.datasets.pose_augmentation import PoseRanges, augment_poses
 from lifting.rotations import rotvec_to_matrix
 from lifting.skeletons import get_skeleton, joint_map
 
@@ -110,6 +111,7 @@ class Synthesiser:
     noise: NoiseModel = field(default_factory=lambda: TRAINING_NOISE)
     speed: tuple[float, float] = (0.7, 1.4)
     mix_share: float = 0.25  # samples whose upper body comes from another motion
+    poses: PoseRanges = PoseRanges()  # how poses are changed
     fps: float = FPS
 
     def __post_init__(self) -> None:
@@ -123,6 +125,7 @@ class Synthesiser:
         joints, feet = self._windows(batch, rng)
         joints, feet = mirror(joints, feet, rng.random(batch) < 0.5)
         joints, feet = mix_bodies(joints, feet, rng.random(batch) < self.mix_share, rng)
+        joints, feet = augment_poses(joints, feet, rng, self.poses, self.fps)
         joints, feet = reshape_bodies(joints, feet, rng)
         return photograph(joints, feet, self.cameras, self.noise, rng)
 
