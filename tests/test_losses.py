@@ -14,6 +14,7 @@ from lifting.models.lifter import Lift
 from lifting.training.losses import (
     DEFAULT_WEIGHTS,
     SIGMA_QUANTILE,
+    across_sight,
     best_scale,
     bone_lengths,
     distance,
@@ -54,6 +55,22 @@ def test_the_truth_costs_nothing_but_its_uncertainty():
     losses = lift_losses(lift_of(*truth()), *truth())
     assert all(losses[name] < 2e-5 for name in losses if name != "sigma")
     assert losses["sigma"] > 1  # an announced 5 cm where errors count as 0.1 mm
+
+
+def test_errors_across_the_line_of_sight_are_those_of_the_projection():
+    """A small step along the ray of a joint costs nothing, one across it its length: that which a camera sees."""
+    joints, root = truth()
+    place = joints + root[:, :, None]
+    assert across_sight(0.3 * place, place).max() < 2e-5
+    aside = torch.linalg.cross(place, torch.tensor([0.2, -0.3, 0.1], dtype=place.dtype).expand_as(place))
+    torch.testing.assert_close(across_sight(aside + place, place), aside.norm(dim=-1), rtol=1e-6, atol=1e-6)
+    lift = noisy()
+    moved = lift.joints - joints
+    seen = [point[..., :2] / point[..., 2:] for point in (place, place + 1e-4 * moved)]
+    pixels = 1e4 * (seen[1] - seen[0]).norm(dim=-1) * place[..., 2]
+    expected = across_sight(moved, place)
+    assert (pixels[..., 1:] / expected[..., 1:] - 1).abs().mean() < 0.05  # the people are near the optical axis
+    torch.testing.assert_close(lift_losses(lift, joints, root)["across"], expected[..., 1:].mean())
 
 
 def test_losses_are_the_metrics_without_the_root_joint():

@@ -15,7 +15,8 @@ from lifting.skeletons import get_skeleton
 SIGMA_QUANTILE = 0.68
 _PARENTS, _CHILDREN = (list(ends) for ends in zip(*get_skeleton("h36m17").bones, strict=True))
 DEFAULT_WEIGHTS = {
-    "pose": 1.0, "scaled_pose": 0.5, "velocity": 8.0, "bones": 0.3, "root": 1.0, "root_velocity": 4.0, "sigma": 0.2,
+    "pose": 1.0, "across": 1.0, "scaled_pose": 0.5, "velocity": 8.0, "bones": 0.3, "root": 1.0, "root_velocity": 4.0,
+    "sigma": 0.2,
 }  # fmt: skip
 
 
@@ -32,6 +33,7 @@ def lift_losses(lift: Lift, joints: Tensor, root: Tensor) -> dict[str, Tensor]:
     root_error = (lift.root - root) / depth
     return {
         "pose": error[..., 1:].mean(),
+        "across": across_sight(lift.joints - joints, joints + root[:, :, None])[..., 1:].mean(),
         "scaled_pose": distance(best_scale(lift.joints, joints) * lift.joints, joints)[..., 1:].mean(),
         "velocity": distance(lift.joints.diff(dim=1), joints.diff(dim=1)).mean(),
         "bones": (bone_lengths(lift.joints) - bone_lengths(joints)).abs().mean(),
@@ -44,6 +46,15 @@ def lift_losses(lift: Lift, joints: Tensor, root: Tensor) -> dict[str, Tensor]:
 def distance(a: Tensor, b: Tensor) -> Tensor:
     """Euclidean distance over the last axis with a finite gradient at zero, where it is 0.01 mm."""
     return ((a - b).square().sum(-1) + 1e-10).sqrt()
+
+
+def across_sight(error: Tensor, place: Tensor) -> Tensor:
+    """Length (...) of the part of an error (..., 3) at right angles to the line of sight to a place (..., 3).
+
+    Depth is the larger part of a lift's error, so the gradient of the whole length hardly looks at the image plane.
+    """
+    sight = place / distance(place, torch.zeros_like(place))[..., None]
+    return distance(error, (error * sight).sum(-1, keepdim=True) * sight)
 
 
 def best_scale(prediction: Tensor, truth: Tensor) -> Tensor:
