@@ -22,12 +22,13 @@ import torch
 from experiments.protocol import VIEWS, benchmark_pieces, training_pieces, views
 from lifting import __version__
 from lifting.checkpoints import Header, save_weights
+from lifting.console import say
 from lifting.datasets.mocap import DEFAULT_PATH, read_mocap
 from lifting.datasets.synthesis import Synthesiser
 from lifting.metrics import mpjpe, mpjve, p_mpjpe
 from lifting.models import build
 from lifting.models.lifter import LifterConfig, LiftNet
-from lifting.training.loop import LoopConfig, Run, fit, follow_trapezoid
+from lifting.training.loop import CHECKPOINT, LoopConfig, Run, fit, follow_trapezoid
 from lifting.training.losses import DEFAULT_WEIGHTS, lift_losses
 
 FPS = 50.0
@@ -84,7 +85,7 @@ def quick_scores(network: LiftNet, kind: str, held_out: list, lookahead: int = 0
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--everything", is_flag=True, help="Train on the benchmark's subjects too.")
-@click.option("--start", default=None, help="Checkpoint folder to take the averaged weights of.")
+@click.option("--start", default=None, help="Folder of a run to begin with: its averaged weights, as far as they fit.")
 def main(
     mocap: str, rotations: str | None, folder: str, steps: int, batch: int, frames: int, channels: int,
     learning_rate: float, causal: bool, device: str, seed: int, everything: bool, start: str | None,
@@ -96,9 +97,7 @@ def main(
     loop = LoopConfig(steps=steps, learning_rate=learning_rate, device=device)
     run = Run(build(config), loop, Path(folder), schedule=follow_trapezoid)
     if not run.resume() and start:
-        state = torch.load(Path(start) / "last.pt", weights_only=True)["averaged"]
-        run.network.load_state_dict(state)
-        run.averaged.load_state_dict(state)
+        begin_with(run, torch.load(Path(start) / CHECKPOINT, weights_only=True)["averaged"])
     stream = Batches(Synthesiser(pieces, frames), batch, seed)
     loader = torch.utils.data.DataLoader(
         stream, batch_size=None, sampler=range(run.step, steps), num_workers=1, prefetch_factor=4
@@ -115,6 +114,15 @@ def main(
 
     fit(run, loader, losses_of, DEFAULT_WEIGHTS, evaluate)
     export(run, config, Path(folder) / ("lifter_causal.safetensors" if causal else "lifter.safetensors"), everything)
+
+
+def begin_with(run: Run, state: dict[str, torch.Tensor]) -> None:
+    """Takes over the tensors of another run that have a place of the same shape here."""
+    own = run.network.state_dict()
+    fitting = {name: values for name, values in state.items() if name in own and own[name].shape == values.shape}
+    say(f"{len(fitting)} of {len(own)} tensors are taken over")
+    for network in (run.network, run.averaged):
+        network.load_state_dict(own | fitting)
 
 
 def export(run: Run, config: LifterConfig, path: Path, everything: bool) -> None:

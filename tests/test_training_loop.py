@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from walking_figure import walking_piece
 
-from experiments.train_lifter import Batches, export, losses_of
+from experiments.train_lifter import Batches, begin_with, export, losses_of
 from lifting.checkpoints import load_weights
 from lifting.datasets.synthesis import CameraRanges, NoiseModel, Synthesiser
 from lifting.models.lifter import LifterConfig, LiftNet
@@ -71,6 +71,19 @@ def test_learning_rate_warms_up_and_decays_along_a_cosine():
     assert learning_rate(600, config) == pytest.approx(0.55)
     assert learning_rate(350, config) == pytest.approx(0.1 + 0.9 * (0.5 + math.sqrt(0.125)))
     assert learning_rate(1100, config) == pytest.approx(0.1) == learning_rate(9999, config)
+
+
+def test_a_run_begins_with_the_tensors_of_another_one_that_fit(tmp_path):
+    torch.manual_seed(1)
+    other = LiftNet(**asdict(replace(LIFTER, dilations=(1,), causal=True, lookaheads=(0, 2)))).state_dict()
+    other["heads.0.codes.weight"] = torch.zeros(9, 8)  # a place, but of another shape
+    run = lifter_run(tmp_path)
+    before = {name: values.clone() for name, values in run.network.state_dict().items()}
+    begin_with(run, other)
+    for network in (run.network, run.averaged):
+        for name, values in network.state_dict().items():
+            taken = name.startswith(("stem.", "blocks.0.", "norm.", "heads.0.")) and name != "heads.0.codes.weight"
+            assert torch.equal(values, other[name] if taken else before[name]), name
 
 
 def test_trapezoid_is_constant_until_three_tenths_are_left_and_falls_as_a_square_root():
