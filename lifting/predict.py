@@ -20,6 +20,7 @@ from lifting.keypoints import Keypoints2D, guess_order
 from lifting.models import build
 from lifting.models.lifter import NUM_CORE, Lift, LifterConfig, LiftNet
 from lifting.motion import Motion
+from lifting.refinement import refine_pose
 from lifting.resampling import resample_keypoints, resample_values, same_rate
 from lifting.skeletons import LAYOUTS_OF_COUNT, Skeleton, get_skeleton
 from lifting.trajectory import fit_trajectory
@@ -36,6 +37,7 @@ CHUNK = 2048  # frames per forward pass: bounds memory, changes nothing
 BLIND_SECONDS = 0.25  # longer spans without evidence are bridged instead of believed
 SIGMA_PER_SECOND = 0.4  # metres: how fast the uncertainty grows away from the last seen frame
 SIGMA_LIMIT = 0.6
+SMALLEST_SIGMA = 1e-3  # metres
 _IN_FLIP, _OUT_FLIP = np.array(INPUT.flip), np.array(H36M.flip)
 _HIPS = H36M.indices(["left_hip", "right_hip"])
 
@@ -129,7 +131,7 @@ class Lifter:
             height: the person's stature in metres; fixes the scale of joints and trajectory.
             repair: undo left/right swaps and mask outliers first.
             flip: average with the mirrored input (test-time augmentation), as one batch of two.
-            refine: fit the trajectory to the 2D evidence.
+            refine: fit trajectory and pose to the 2D evidence, with bones of constant length (`lifting.refinement`).
             causal: every step from past frames alone, and the same numbers as `stream` gives; needs causal weights.
             lookahead: with ``causal``, how many frames of the network's rate each pose may see ahead; one of the
                 network's (0, 5, 15).
@@ -181,9 +183,10 @@ class Lifter:
         joints, root, sigma = bridge_blind_spans(joints, root, sigma, scores, rate)
         if refine:
             root = fit_trajectory(joints, root, sigma, rays, scores, rate)
+            joints, root = refine_pose(joints, root, np.maximum(sigma, SMALLEST_SIGMA), rays, scores, rate)
         if resampled:
             joints, root, sigma = (resample_values(v, rate, fps, frames) for v in (joints, root, sigma))
-        return joints, root, np.maximum(sigma, 1e-3)
+        return joints, root, np.maximum(sigma, SMALLEST_SIGMA)
 
     def run(
         self, rays: np.ndarray, scores: np.ndarray, flip: bool = True, lookahead: int = 0

@@ -24,6 +24,7 @@ from scipy.linalg import solveh_banded
 from lifting.anatomy import H36M
 from lifting.foot_locking import hold_bone_lengths
 from lifting.skeletons import get_skeleton
+from lifting.smoothing import smooth
 
 _INPUT = get_skeleton("lift17")
 _SHARED = tuple(name for name in _INPUT.joints if name in H36M.joints)
@@ -49,6 +50,7 @@ _WINDOW, _OVERLAP = 1024, 64  # frames solved at once, which bounds memory, and 
 class RefinementConfig:
     """Noise levels of the refinement: what each term is divided by. Metres, seconds and shares of a joint's sigma."""
 
+    smoothing: float = 0.5  # of the network's poses, as in `lifting.smoothing`
     keypoint: float = 0.02  # moving part of a keypoint's error in one frame, at the joint's depth
     outlier: float = 0.2  # Geman-McClure scale
     plane_share: float = 0.5  # how far a joint may move in the image plane
@@ -77,7 +79,7 @@ def refine_pose(
     """
     config = config or RefinementConfig()
     sigma = sigma.astype(np.float64)
-    points = joints.astype(np.float64) + root[:, None]
+    points = smooth(joints, fps, config.smoothing) + root[:, None]
     points = follow_rays(points, sigma, rays, scores, fps, config)
     lengths = rod_lengths(points)
     solved = np.empty_like(points)
@@ -146,7 +148,7 @@ def _add_bending(band: np.ndarray, weight: np.ndarray, step: int) -> None:
 
 def rod_lengths(points: np.ndarray) -> np.ndarray:
     """Lengths (R,) of bones and braces, metres: medians over the frames of points (T, 17, 3), both sides alike."""
-    lengths = np.median(np.linalg.norm(points[:, _FAR] - points[:, _NEAR], axis=-1), axis=0)
+    lengths = np.array([np.median(np.linalg.norm(points[:, far] - points[:, near], axis=-1)) for near, far in _RODS])
     return (lengths + lengths[_MIRRORED]) / 2
 
 
