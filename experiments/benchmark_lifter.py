@@ -34,7 +34,7 @@ from lifting.metrics import joint_errors, mpjpe, mpjve, p_mpjpe
 from lifting.motion import Motion
 from lifting.predict import WEIGHTS, Lifter
 
-PREDICT = "predict (+ trajectory fit)"
+PREDICT = "predict (+ fits to the 2D)"
 STAGES = {
     "network": dict(repair=False, flip=False, refine=False),
     "+ flip": dict(repair=False, flip=True, refine=False),

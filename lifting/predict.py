@@ -182,8 +182,9 @@ class Lifter:
         joints, root, sigma = self.run(rays, scores, flip)
         joints, root, sigma = bridge_blind_spans(joints, root, sigma, scores, rate)
         if refine:
-            root = fit_trajectory(joints, root, sigma, rays, scores, rate)
-            joints, root = refine_pose(joints, root, np.maximum(sigma, SMALLEST_SIGMA), rays, scores, rate)
+            placed = fit_trajectory(joints, root, sigma, rays, scores, rate)
+            joints, _ = refine_pose(joints, placed, np.maximum(sigma, SMALLEST_SIGMA), rays, scores, rate)
+            root = fit_trajectory(joints, root, sigma, rays, scores, rate)  # better joints place themselves better
         if resampled:
             joints, root, sigma = (resample_values(v, rate, fps, frames) for v in (joints, root, sigma))
         return joints, root, np.maximum(sigma, SMALLEST_SIGMA)
