@@ -31,13 +31,14 @@ SMALLEST = 1e-9
 
 
 def error_ratios(lifter: Lifter, held_out: list, lookahead: int) -> np.ndarray:
-    """Errors over sigma, (frames of all views, 17)."""
+    """Errors over sigma, (twice the frames of all views, 17): of both sides for either side."""
     causal = len(lifter.network.lookaheads) > 1
     ratios = []
     for view in held_out:
         motion = lifter.predict(view.keypoints, view.camera, causal=causal, lookahead=lookahead)
         ratios.append(joint_errors(motion.joints, view.truth.joints) / np.maximum(motion.sigma, SMALLEST))
-    return np.concatenate(ratios)
+    ratios = np.concatenate(ratios)
+    return np.concatenate([ratios, ratios[:, list(get_skeleton("h36m17").flip)]])
 
 
 def calibrated(tensors: dict[str, torch.Tensor], head: int, factors: np.ndarray) -> dict[str, torch.Tensor]:

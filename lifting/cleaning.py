@@ -3,8 +3,7 @@
 A left/right swap exchanges the columns of a joint pair. It leaves the middle of the pair alone and turns the sign of
 the difference left minus right, so these differences are all that the search for swaps looks at: they do not feel how
 the person or the camera moves. The labels chosen are those under which the differences of all pairs go on with constant
-velocity, which is what tells a swap from limbs that truly cross. Knees that lie on the other side than the hips speak
-for exchanged legs, wherever they stay there. Beyond that, what holds for most of the time counts as right.
+velocity, which is what tells a swap from limbs that truly cross. What holds for most of the time counts as right.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lifting.keypoints import Keypoints2D
-from lifting.skeletons import LEFT, RIGHT, Skeleton
+from lifting.skeletons import LEFT, Skeleton
 
 UPPER, LEGS, WHOLE = 1, 2, 3
 """Values of `Cleaned.swapped`, bits of the exchanged groups. Hips go with the upper body: hips and shoulders agree."""
@@ -28,12 +27,8 @@ _VOTES = {**dict.fromkeys(("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 _FREEDOM = 2.0
 VELOCITY_SHARE = 0.9  # how much of the velocity goes on: below 1, since extrapolation amplifies noise
 DEVIATION = (0.02, 0.08)  # bounds of a prediction's deviation, person sizes: smoothed detections look too certain
-_CHANGE = (0.0, 7.0, 4.0, 5.0)  # cost of exchanging nothing, upper body, legs, both from one frame to the next
-_STAY = (0.0, 8.0, 6.0, 4.0)  # cost per second of the states none, upper, legs, whole: ties keep the detector's labels
-# Log odds that knees are labelled as the hips are, per 0.3 s for which a moment speaks. Against (left - right of the
-# hips) . (left - right of the knees) in squared person sizes, motion capture gives 0.7 at 0.001, 2.0 at 0.005, 3.3 at
-# 0.01 and 4.4 at 0.02; 4 tanh(product / 0.01) stays below.
-_CROSSED, _CROSSED_SIZE = 4.0 / 0.3, 0.01
+_CHANGE = (0.0, 7.0, 7.0, 6.0)  # cost of exchanging nothing, upper body, legs, both from one frame to the next
+_STAY = (0.0, 4.0, 3.0, 2.0)  # cost per second of the states none, upper, legs, whole: ties keep the detector's labels
 _FORGET_SECONDS = 0.5  # after a gap this long a change costs half: the detector's label is as good as the memory
 MEDIAN_LENGTH, _BLOCK = 1.18, 4096  # of a 2D normal vector of deviation 1; frames whose tables are held at a time
 
@@ -140,8 +135,7 @@ def find_swaps(keypoints: Keypoints2D) -> np.ndarray:
         return np.zeros(len(keypoints), np.uint8)
     steps = np.diff(frames, prepend=frames[0] - 1)
     costs = [_relation_costs(difference[frames], weight[frames], steps) for difference, weight in votes]
-    crossed = crossed_costs(keypoints.xy[frames] / size[frames, None, None], keypoints.skeleton)
-    states = _most_plausible(*costs, crossed, steps / keypoints.fps)[np.maximum(np.cumsum(voted) - 1, 0)]
+    states = _most_plausible(*costs, steps / keypoints.fps)[np.maximum(np.cumsum(voted) - 1, 0)]
     return np.where(keypoints.seen.any(axis=1), states, np.uint8(0))
 
 
@@ -160,61 +154,32 @@ def voting_pairs(skeleton: Skeleton, group: int) -> tuple[np.ndarray, np.ndarray
     return left, right, np.array([_VOTES[names[i]] for i in left])
 
 
-def crossed_costs(points: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """(...,) cost per second of legs labelled other than the upper body, from points (..., J, 2) in person sizes.
-
-    Negative where the thighs cross as they are labelled, 0 where hips or knees are unseen or unknown to the skeleton.
-    """
-    names = [LEFT + "hip", RIGHT + "hip", LEFT + "knee", RIGHT + "knee"]
-    if not set(names) <= set(skeleton.joints):
-        return np.zeros(points.shape[:-2])
-    left_hip, right_hip, left_knee, right_knee = np.moveaxis(points[..., skeleton.indices(names), :], -2, 0)
-    product = ((left_hip - right_hip) * (left_knee - right_knee)).sum(axis=-1)
-    return np.nan_to_num(_CROSSED * np.tanh(product / _CROSSED_SIZE))
-
-
 def _relation_costs(difference: np.ndarray, weight: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """(n, 4) costs of n frames for [2 * (labels exchanged since the frame before) + (exchanged in that frame)]."""
-    before, earlier, third = (_delayed(difference, frames) for frames in (1, 2, 3))
+    before, earlier = _delayed(difference, 1), _delayed(difference, 2)
     last, age = _last_seen(difference, steps)
     usual = np.median(steps)
     # Over a gap velocity tells nothing.
     share = np.where(steps <= 2 * usual, VELOCITY_SHARE * np.minimum(steps / _delayed(steps * 1.0, 1), 1), 0)
-    even = (steps <= usual) & (_delayed(steps * 1.0, 1) <= usual) & (_delayed(steps * 1.0, 2) <= usual)
-    third[~even] = np.nan
-    squares = relation_squares(difference, (before, earlier, third), last, share)
+    squares = relation_squares(difference, before, earlier, last, share)
     dropout = np.where(np.isnan(before[..., 0]), age / usual, np.where(np.isnan(earlier[..., 0]), 1.5, 1.0))
     return student_costs(squares, _deviations(squares) * np.maximum(dropout, steps[:, None] / usual), weight)
 
 
 def relation_squares(
-    difference: np.ndarray, past: tuple[np.ndarray, np.ndarray, np.ndarray], last: np.ndarray, share: np.ndarray
+    difference: np.ndarray, before: np.ndarray, earlier: np.ndarray, last: np.ndarray, share: np.ndarray
 ) -> np.ndarray:
-    """(n, P, 4) squared misses of the predictions from the frames before, for the relations of `_relation_costs`.
+    """(n, P, 4) squared misses of the predictions from the two frames before, for the relations of `_relation_costs`.
 
-    All differences are (n, P, 2). past: of one, two and three frames ago, the latter NaN where the steps in time are
-    uneven; `last` stands in where that of one frame ago is NaN. share: (n,) of the velocity that goes on.
+    All differences are (n, P, 2); `last` stands in where `before` is NaN. share: (n,) of the velocity that goes on.
     """
-    before, earlier, third = past
-    velocity = {then: np.nan_to_num(_velocity(before, then * earlier, third) * share[:, None, None]) for then in (1, -1)}
     squares = []
     for now, then in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+        velocity = np.nan_to_num((before - then * earlier) * share[:, None, None])
         # After a dropout the labels count as those of two frames ago, which a second-order cost can still see.
-        goes_on = now * difference - before - velocity[then]
-        residual = np.where(np.isnan(before), now * then * difference - last, goes_on)
+        residual = np.where(np.isnan(before), now * then * difference - last, now * difference - before - velocity)
         squares.append((residual**2).sum(axis=-1))
     return np.stack(squares, axis=-1)
-
-
-def _velocity(before: np.ndarray, earlier: np.ndarray, third: np.ndarray) -> np.ndarray:
-    """(n, P, 2) per frame: what leads from `before` to where a straight line through all three goes on.
-
-    It misses by less than what the last two say: their noise alone has more than twice the variance. The labels of
-    `third` are unknown, they count as those nearer to the line through the other two. Without it these two must do.
-    """
-    alike = ((2 * earlier - before) * third).sum(axis=-1, keepdims=True) >= 0
-    third = np.where(alike, third, -third)
-    return np.where(np.isnan(third), before - earlier, (before + earlier - 2 * third) / 3)
 
 
 def student_costs(squares: np.ndarray, deviation: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -245,15 +210,14 @@ def _deviations(squares: np.ndarray) -> np.ndarray:
     return np.clip(np.sqrt(np.nanmedian(least, axis=0)) / MEDIAN_LENGTH, *DEVIATION)
 
 
-def _most_plausible(upper: np.ndarray, legs: np.ndarray, crossed: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-    """(n,) uint8, cheapest sequence of states 0..3; arguments as of `state_costs`."""
+def _most_plausible(upper: np.ndarray, legs: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """(n,) uint8, cheapest sequence of states 0..3, from the relation costs (n, 4) of both groups; steps in seconds."""
     usual = float(np.median(seconds))
     total = first_total(usual)
     choices = np.zeros((len(upper), 4, 4), np.uint8)
     for first in range(0, len(upper), _BLOCK):
         block = slice(first, first + _BLOCK)
-        costs = (values[block] for values in (upper, legs, crossed, seconds))
-        for frame, table in enumerate(state_costs(*costs, usual), first):
+        for frame, table in enumerate(state_costs(upper[block], legs[block], seconds[block], usual), first):
             if frame:
                 sums = table + total
                 choices[frame] = sums.argmin(axis=-1)
@@ -270,19 +234,16 @@ def first_total(usual: float, trust: float = 0.0) -> np.ndarray:
     return np.where(np.eye(4, dtype=bool), np.array(_STAY) * usual + trust * np.array(_CHANGE), np.inf)
 
 
-def state_costs(
-    upper: np.ndarray, legs: np.ndarray, crossed: np.ndarray, seconds: np.ndarray, usual: float
-) -> np.ndarray:
+def state_costs(upper: np.ndarray, legs: np.ndarray, seconds: np.ndarray, usual: float) -> np.ndarray:
     """(n, 4, 4, 4) costs of [state, state before, state before that] from both groups' relation costs (n, 4).
 
-    crossed: (n,) as from `crossed_costs`; seconds: (n,) since the frame before; usual: the common step in seconds.
+    seconds: (n,) since the frame before; usual: the common step in seconds.
     """
     now, before, earlier = np.ix_(range(4), range(4), range(4))
     of_upper, of_legs = (2 * ((now ^ before) >> bit & 1) + ((before ^ earlier) >> bit & 1) for bit in (0, 1))
-    change = np.array(_CHANGE)[now ^ before]
-    stay = (np.array(_STAY) + np.multiply.outer(crossed, [0.0, 1.0, 1.0, 0.0])) * usual  # (n, 4)
+    change, stay = np.array(_CHANGE)[now ^ before], np.array(_STAY) * usual
     ease = 1 / (1 + np.maximum(seconds - usual, 0) / _FORGET_SECONDS)
-    return upper[:, of_upper] + legs[:, of_legs] + stay[:, now] + change * ease[:, None, None, None]
+    return upper[:, of_upper] + legs[:, of_legs] + stay[now] + change * ease[:, None, None, None]
 
 
 def _trace_back(choices: np.ndarray, total: np.ndarray) -> np.ndarray:

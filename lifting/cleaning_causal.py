@@ -25,7 +25,6 @@ from lifting.cleaning import (
     UPPER,
     VELOCITY_SHARE,
     Cleaned,
-    crossed_costs,
     first_total,
     most_acceleration,
     reach,
@@ -144,9 +143,9 @@ class _SwapFilter:
     def __init__(self, skeleton: Skeleton) -> None:
         upper, legs = (voting_pairs(skeleton, group) for group in (UPPER, LEGS))
         self._left, self._right, self._votes = (np.concatenate(both) for both in zip(upper, legs, strict=True))
-        self._skeleton, pairs = skeleton, len(self._votes)
+        pairs = len(self._votes)
         self._groups = slice(0, len(upper[0])), slice(len(upper[0]), pairs)
-        self._before = self._earlier = self._third = np.full((pairs, 2), np.nan)
+        self._before = self._earlier = np.full((pairs, 2), np.nan)
         # The last sight of each pair two or more frames ago, and what joins it with the next frame.
         self._last, self._last_time = np.full((pairs, 2), np.nan), np.full(pairs, -np.inf)
         self._before_time = -np.inf
@@ -161,10 +160,10 @@ class _SwapFilter:
         difference = points[self._left] - points[self._right]
         if np.isfinite(difference[:, 0]).any():
             weight = np.sqrt(score[self._left] * score[self._right]) * self._votes
-            self._advance(difference, weight, crossed_costs(points[None], self._skeleton), time)
+            self._advance(difference, weight, time)
         return self._state if (score > 0).any() else 0
 
-    def _advance(self, difference: np.ndarray, weight: np.ndarray, crossed: np.ndarray, time: float) -> None:
+    def _advance(self, difference: np.ndarray, weight: np.ndarray, time: float) -> None:
         if self._time is None:
             self._total = None
         else:
@@ -172,7 +171,7 @@ class _SwapFilter:
             usual = sorted(self._steps)[len(self._steps) // 2]
             self._total = first_total(usual, trust=1.0) if self._total is None else self._total
             costs = self._relation_costs(difference, weight, time, usual)
-            table = state_costs(*costs, crossed, np.array([self._steps[-1]]), usual)[0] + self._total
+            table = state_costs(*costs, np.array([self._steps[-1]]), usual)[0] + self._total
             self._total = table.min(axis=-1)
             self._total -= self._total.min()
             self._state = int(self._total.argmin()) // 4
@@ -199,10 +198,8 @@ class _SwapFilter:
         share = 0.0  # over a gap velocity tells nothing
         if len(self._steps) > 1 and step <= 2.001 * usual:
             share = VELOCITY_SHARE * min(step / self._steps[-2], 1)
-        even = max(list(self._steps)[-3:]) <= 1.001 * usual
-        third = self._third if even else np.full_like(difference, np.nan)
-        past = self._before[None], self._earlier[None], third[None]
-        squares = relation_squares(difference[None], past, self._last[None], np.array([share]))
+        frames = (values[None] for values in (difference, self._before, self._earlier, self._last))
+        squares = relation_squares(*frames, np.array([share]))
         age = np.maximum(time - self._last_time, usual) / usual
         lost = np.where(np.isnan(self._before[:, 0]), age, np.where(np.isnan(self._earlier[:, 0]), 1.5, 1.0))
         deviation = np.clip(np.sqrt(self._misses.median) / MEDIAN_LENGTH, *DEVIATION) * np.maximum(lost, step / usual)
@@ -214,7 +211,7 @@ class _SwapFilter:
         seen = np.isfinite(self._before[:, 0])
         self._last = np.where(seen[:, None], self._before, self._last)
         self._last_time = np.where(seen, self._before_time, self._last_time)
-        self._third, self._earlier, self._before = self._earlier, self._before, difference
+        self._earlier, self._before = self._before, difference
         self._before_time = self._time = time
 
 

@@ -96,12 +96,7 @@ class Lifter:
             )
         try:
             with torch.device("meta"):  # no memory and no random numbers for what is replaced at once
-                if "anchored" in header.config:
-                    network = build(LifterConfig(**header.config))
-                else:  # TEMPORARY, by the lead: the weights of before, until the new ones are trained
-                    from lifting.models import legacy_lifter
-
-                    network = legacy_lifter.build_lifter(legacy_lifter.LifterConfig(**header.config))
+                network = build(LifterConfig(**header.config))
             network.load_state_dict(tensors, assign=True)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"the tensors in {path} do not fit its own header; get the file again") from error
