@@ -1,13 +1,14 @@
 """Calibrates the uncertainty of lifter weights: 68 % of each joint's errors shall lie inside its sigma.
 
-    python -m experiments.calibrate_sigma WEIGHTS [--mocap data/mocap/mocap17.h5] [--every 4]
+    python -m experiments.calibrate_sigma WEIGHTS [--mocap data/mocap/mocap17.h5] [--every 12] [--held-out]
 
 A network learns its sigma on training motion, where it errs less than on motion of people it has not seen, and under
-heavier noise. So each joint's sigma is multiplied by the factor that makes it right on the views of the protocol whose
-subjects are neither in the training nor in the val pieces (acrobatics, dance, martial arts; cameras of both sets),
-lifted as `lifting.predict` does it. The factors go into the last bias of the network, so nothing changes at inference.
-The coverage of the val pieces, which `experiments.benchmark_lifter` prints, is held out. For each look-ahead of causal
-weights: its own factors. Prints coverage and factors per joint; replaces the file as a whole or not at all.
+heavier noise. So each joint's sigma is multiplied by the factor that makes it right on the views of the protocol, of
+both sets and with both kinds of cameras, lifted as `lifting.predict` does it: nine people that no training has seen.
+``--held-out`` leaves the val pieces out; their coverage, which `experiments.benchmark_lifter` prints, then says what to
+expect of other people. The factors go into the last bias of the network, so nothing changes at inference. For each
+look-ahead of causal weights: its own factors. Prints coverage and factors per joint; replaces the file as a whole or
+not at all.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import click
 import numpy as np
 import torch
 
-from experiments.protocol import CAMERAS, HARD_SUBJECTS, views
+from experiments.protocol import CAMERAS, HARD_SUBJECTS, benchmark_pieces, views
 from lifting.checkpoints import load_weights, save_weights
 from lifting.console import one_sentence_errors, say
 from lifting.datasets.mocap import DEFAULT_PATH, read_mocap
@@ -30,11 +31,11 @@ from lifting.training.losses import SIGMA_QUANTILE
 SMALLEST = 1e-9
 
 
-def error_ratios(lifter: Lifter, held_out: list, lookahead: int) -> np.ndarray:
+def error_ratios(lifter: Lifter, seen: list, lookahead: int) -> np.ndarray:
     """Errors over sigma, (twice the frames of all views, 17): of both sides for either side."""
     causal = len(lifter.network.lookaheads) > 1
     ratios = []
-    for view in held_out:
+    for view in seen:
         motion = lifter.predict(view.keypoints, view.camera, causal=causal, lookahead=lookahead)
         ratios.append(joint_errors(motion.joints, view.truth.joints) / np.maximum(motion.sigma, SMALLEST))
     ratios = np.concatenate(ratios)
@@ -52,16 +53,17 @@ def calibrated(tensors: dict[str, torch.Tensor], head: int, factors: np.ndarray)
 @click.command()
 @click.argument("weights", type=click.Path(path_type=Path))
 @click.option("--mocap", default=DEFAULT_PATH, show_default=True)
-@click.option("--every", default=4, show_default=True, help="Only every n-th view.")
+@click.option("--every", default=12, show_default=True, help="Only every n-th view.")
+@click.option("--held-out", is_flag=True, help="Leave the val pieces out.")
 @one_sentence_errors
-def main(weights: Path, mocap: str, every: int) -> None:
+def main(weights: Path, mocap: str, every: int, held_out: bool) -> None:
     """Calibrates a weight file in place."""
     tensors, header = load_weights(weights)
     lifter = Lifter.load(weights)
-    pieces = read_mocap(mocap, split="train", subjects=HARD_SUBJECTS)
-    held_out = [view for kind in CAMERAS for view in list(views(pieces, kind))[::every]]
+    pieces = read_mocap(mocap, split="train", subjects=HARD_SUBJECTS) if held_out else benchmark_pieces(mocap, "hard")
+    seen = [view for kind in CAMERAS for view in list(views(pieces, kind))[::every]]
     for head, lookahead in enumerate(lifter.network.lookaheads):
-        ratios = error_ratios(lifter, held_out, lookahead)
+        ratios = error_ratios(lifter, seen, lookahead)
         factors = np.quantile(ratios, SIGMA_QUANTILE, axis=0)
         tensors = calibrated(tensors, head, np.where(factors > 0, factors, 1.0))
         say(f"look-ahead {lookahead}: {100 * (ratios[:, 1:] < 1).mean():.1f} % inside before")
