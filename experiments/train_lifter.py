@@ -93,7 +93,10 @@ def main(
     """Trains the default lifter and writes its weights."""
     torch.manual_seed(seed)
     pieces = read_mocap(mocap, feet=rotations) if everything else training_pieces(mocap, rotations)
-    config = LifterConfig(channels=channels, causal=causal, lookaheads=LOOKAHEADS if causal else (0,))
+    # Without later frames a network cannot take the jitter of the anchors back: it would come out in the joints.
+    config = LifterConfig(
+        channels=channels, causal=causal, lookaheads=LOOKAHEADS if causal else (0,), anchored=not causal
+    )
     loop = LoopConfig(steps=steps, learning_rate=learning_rate, device=device)
     run = Run(build(config), loop, Path(folder), schedule=follow_trapezoid)
     if not run.resume() and start:
