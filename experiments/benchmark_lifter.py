@@ -69,6 +69,11 @@ def benchmark(lifter: Lifter, held_out: list[View], stage: str) -> dict[str, flo
     for view in tqdm(held_out, desc=stage, leave=False, disable=None):
         height = stature(view.truth.joints) if stage.endswith("height") else None
         scores.append(score(view, lifter.predict(view.keypoints, view.camera, height=height, **STAGES[stage])))
+    return summary(scores)
+
+
+def summary(scores: list[Score]) -> dict[str, float]:
+    """The columns of the table: means over all frames of the views."""
     errors, roots, inside = zip(*scores, strict=True)
     errors = np.average(errors, axis=0, weights=[len(root) for root in roots])
     root, inside = np.concatenate(roots), 100 * np.concatenate(inside).mean(0)

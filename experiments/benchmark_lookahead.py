@@ -19,7 +19,7 @@ import click
 import numpy as np
 import torch
 
-from experiments.benchmark_lifter import COLUMNS, score, table
+from experiments.benchmark_lifter import score, summary, table
 from experiments.protocol import View, benchmark_pieces, views
 from lifting.datasets.mocap import DEFAULT_PATH
 from lifting.files import atomic_write
@@ -40,11 +40,7 @@ def bare(lifter: Lifter, view: View, lookahead: int) -> Motion:
 
 def row(predict: Predictor, held_out: list[View]) -> dict[str, float]:
     """Means over all frames of the views."""
-    scored = [score(view, predict(view)) for view in held_out]
-    means = np.average([means for means, _, _ in scored], axis=0, weights=[count for _, _, count in scored])
-    *errors, root, coverage = means
-    median = np.median(np.concatenate([root for _, root, _ in scored]))
-    return {name: round(float(v), 2) for name, v in zip(COLUMNS, (*errors, root, median, coverage), strict=True)}
+    return summary([score(view, predict(view)) for view in held_out])
 
 
 def streamed(lifter: Lifter, lookahead: int) -> Predictor:

@@ -163,6 +163,16 @@ def test_quick_scores_of_an_oracle():
     assert scores == pytest.approx(expected, abs=0.01)
 
 
+def test_a_row_of_the_benchmark_weighs_views_by_their_frames():
+    inside = np.zeros((4, 16), bool)
+    inside[:, 0], inside[:2] = True, True
+    views_of = [(np.array([100.0, 50, 5]), np.array([1.0]), inside[:1]),
+                (np.array([40.0, 20, 2]), np.array([2.0, 3, 6]), inside[1:])]  # fmt: skip
+    row = benchmark_lifter.summary([benchmark_lifter.Score(*values) for values in views_of])
+    expected = (55.0, 27.5, 2.75, 3.0, 2.5, 100 * (16 + 16 + 1 + 1) / 64, 50.0, 100.0)
+    assert row == dict(zip(benchmark_lifter.COLUMNS, (round(value, 2) for value in expected), strict=True))
+
+
 @pytest.mark.parametrize("program", [benchmark_lifter, cleaning_benchmark, convert_mocap, train_lifter])
 def test_every_experiment_looks_for_the_motion_in_one_place(program):
     defaults = {option.name: option.default for option in program.main.params}
