@@ -269,9 +269,9 @@ def losses_of(network: LiftNet, part: Observed, bodies: Bodies) -> dict[str, Ten
 def _trainable(network: LiftNet) -> list[nn.Parameter]:
     """All but the uncertainty, which has nothing to learn from without truth."""
     return [
-        parameter.requires_grad_(not name.startswith("sigma."))
+        parameter.requires_grad_(".sigma." not in name)
         for name, parameter in network.named_parameters()
-        if not name.startswith("sigma.")
+        if ".sigma." not in name
     ]
 
 
