@@ -30,6 +30,7 @@ from lifting.models import build
 from lifting.models.lifter import LifterConfig, LiftNet
 from lifting.training.loop import CHECKPOINT, LoopConfig, Run, fit, follow_trapezoid
 from lifting.training.losses import DEFAULT_WEIGHTS, lift_losses
+from lifting.training.muon import MuonAndAdamW
 
 FPS = 50.0
 LOOKAHEADS = (0, 5, 15)
@@ -98,7 +99,9 @@ def main(
         channels=channels, causal=causal, lookaheads=LOOKAHEADS if causal else (0,), anchored=not causal
     )
     loop = LoopConfig(steps=steps, learning_rate=learning_rate, device=device)
-    run = Run(build(config), loop, Path(folder), schedule=follow_trapezoid)
+    network = build(config)
+    optimiser = MuonAndAdamW(network, loop.learning_rate, loop.weight_decay)
+    run = Run(network, loop, Path(folder), optimiser=optimiser, schedule=follow_trapezoid)
     if not run.resume() and start:
         begin_with(run, torch.load(Path(start) / CHECKPOINT, weights_only=True)["averaged"])
     stream = Batches(Synthesiser(pieces, frames), batch, seed)

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from lifting.training.distributed import any_rank, from_first_rank, rank
 from lifting.training.metrics_log import MetricsLog, NoLog
+from lifting.training.muon import MuonAndAdamW
 from lifting.training.snapshots import CHECKPOINT, load_snapshot, save_snapshot
 
 __all__ = ["CHECKPOINT", "LoopConfig", "Run", "fit", "follow_cosine", "follow_trapezoid", "learning_rate", "trapezoid"]
@@ -100,7 +101,8 @@ class Run:
     """
 
     def __init__(
-        self, network: nn.Module, config: LoopConfig, folder: Path, *, optimiser: torch.optim.Optimizer | None = None,
+        self, network: nn.Module, config: LoopConfig, folder: Path, *,
+        optimiser: torch.optim.Optimizer | MuonAndAdamW | None = None,
         schedule: Callable[[Run], None] = follow_cosine, settings: dict | None = None,
     ) -> None:  # fmt: skip
         self.config, self.folder, self.schedule, self.settings = config, folder, schedule, settings or {}
