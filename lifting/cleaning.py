@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lifting.keypoints import Keypoints2D
-from lifting.skeletons import LEFT, Skeleton
+from lifting.skeletons import LEFT, RIGHT, Skeleton
 
 UPPER, LEGS, WHOLE = 1, 2, 3
 """Values of `Cleaned.swapped`, bits of the exchanged groups. Hips go with the upper body: hips and shoulders agree."""
@@ -29,6 +29,10 @@ VELOCITY_SHARE = 0.9  # how much of the velocity goes on: below 1, since extrapo
 DEVIATION = (0.02, 0.08)  # bounds of a prediction's deviation, person sizes: smoothed detections look too certain
 _CHANGE = (0.0, 7.0, 7.0, 6.0)  # cost of exchanging nothing, upper body, legs, both from one frame to the next
 _STAY = (0.0, 4.0, 3.0, 2.0)  # cost per second of the states none, upper, legs, whole: ties keep the detector's labels
+# Legs mostly lie to the sides of each other as the hips do. Keeping them exchanged costs up to this share more where
+# the detector has them so, and less where it has them crossed; below 1: crossed legs alone never change a label.
+_AGREEMENT_SHARE, _AGREEMENT_SCALE = 0.5, 0.01  # the latter in squared person sizes
+_AGREEING = (("knee", 1.0), ("ankle", 0.5))
 _FORGET_SECONDS = 0.5  # after a gap this long a change costs half: the detector's label is as good as the memory
 MEDIAN_LENGTH, _BLOCK = 1.18, 4096  # of a 2D normal vector of deviation 1; frames whose tables are held at a time
 
@@ -135,7 +139,8 @@ def find_swaps(keypoints: Keypoints2D) -> np.ndarray:
         return np.zeros(len(keypoints), np.uint8)
     steps = np.diff(frames, prepend=frames[0] - 1)
     costs = [_relation_costs(difference[frames], weight[frames], steps) for difference, weight in votes]
-    states = _most_plausible(*costs, steps / keypoints.fps)[np.maximum(np.cumsum(voted) - 1, 0)]
+    agreement = legs_agreement(keypoints.xy[frames] / size[frames, None, None], keypoints.skeleton)
+    states = _most_plausible(*costs, agreement, steps / keypoints.fps)[np.maximum(np.cumsum(voted) - 1, 0)]
     return np.where(keypoints.seen.any(axis=1), states, np.uint8(0))
 
 
@@ -152,6 +157,26 @@ def voting_pairs(skeleton: Skeleton, group: int) -> tuple[np.ndarray, np.ndarray
     voters = [pair for pair in side_pairs(skeleton, group) if names[pair[0]] in _VOTES]
     left, right = np.array(voters, int).reshape(-1, 2).T
     return left, right, np.array([_VOTES[names[i]] for i in left])
+
+
+def legs_agreement(points: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """(n,) in [-1, 1]: whether the legs lie to the sides of each other as the hips do (1), or are crossed (-1).
+
+    points: (n, J, 2) person sizes, NaN where unseen. 0 where that cannot be seen, as from the side.
+    """
+    hips, total = _left_minus_right(points, skeleton, "hip"), np.zeros(len(points))
+    for name, weight in _AGREEING:
+        total += weight * np.nan_to_num((hips * _left_minus_right(points, skeleton, name)).sum(axis=-1))
+    return np.tanh(total / _AGREEMENT_SCALE)
+
+
+def _left_minus_right(points: np.ndarray, skeleton: Skeleton, joint: str) -> np.ndarray:
+    """(n, 2), NaN for a joint that the skeleton does not have on both sides."""
+    names = (LEFT + joint, RIGHT + joint)
+    if not set(names) <= set(skeleton.joints):
+        return np.full((len(points), 2), np.nan)
+    left, right = skeleton.indices(names)
+    return points[:, left] - points[:, right]
 
 
 def _relation_costs(difference: np.ndarray, weight: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -210,14 +235,15 @@ def _deviations(squares: np.ndarray) -> np.ndarray:
     return np.clip(np.sqrt(np.nanmedian(least, axis=0)) / MEDIAN_LENGTH, *DEVIATION)
 
 
-def _most_plausible(upper: np.ndarray, legs: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-    """(n,) uint8, cheapest sequence of states 0..3, from the relation costs (n, 4) of both groups; steps in seconds."""
+def _most_plausible(upper: np.ndarray, legs: np.ndarray, agreement: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """(n,) uint8, cheapest sequence of states 0..3; arguments as of `state_costs`, with the steps in seconds."""
     usual = float(np.median(seconds))
     total = first_total(usual)
     choices = np.zeros((len(upper), 4, 4), np.uint8)
     for first in range(0, len(upper), _BLOCK):
         block = slice(first, first + _BLOCK)
-        for frame, table in enumerate(state_costs(upper[block], legs[block], seconds[block], usual), first):
+        tables = state_costs(upper[block], legs[block], agreement[block], seconds[block], usual)
+        for frame, table in enumerate(tables, first):
             if frame:
                 sums = table + total
                 choices[frame] = sums.argmin(axis=-1)
@@ -234,16 +260,21 @@ def first_total(usual: float, trust: float = 0.0) -> np.ndarray:
     return np.where(np.eye(4, dtype=bool), np.array(_STAY) * usual + trust * np.array(_CHANGE), np.inf)
 
 
-def state_costs(upper: np.ndarray, legs: np.ndarray, seconds: np.ndarray, usual: float) -> np.ndarray:
+def state_costs(
+    upper: np.ndarray, legs: np.ndarray, agreement: np.ndarray, seconds: np.ndarray, usual: float
+) -> np.ndarray:
     """(n, 4, 4, 4) costs of [state, state before, state before that] from both groups' relation costs (n, 4).
 
-    seconds: (n,) since the frame before; usual: the common step in seconds.
+    agreement: (n,) of `legs_agreement`, with the detector's labels; seconds: (n,) since the frame before; usual: the
+    common step in seconds.
     """
     now, before, earlier = np.ix_(range(4), range(4), range(4))
     of_upper, of_legs = (2 * ((now ^ before) >> bit & 1) + ((before ^ earlier) >> bit & 1) for bit in (0, 1))
-    change, stay = np.array(_CHANGE)[now ^ before], np.array(_STAY) * usual
+    change = np.array(_CHANGE)[now ^ before]
+    against_hips = np.array([state in (UPPER, LEGS) for state in range(4)])  # only these exchange one without the other
+    stay = np.array(_STAY) * usual * (1 + _AGREEMENT_SHARE * against_hips * agreement[:, None])
     ease = 1 / (1 + np.maximum(seconds - usual, 0) / _FORGET_SECONDS)
-    return upper[:, of_upper] + legs[:, of_legs] + stay[now] + change * ease[:, None, None, None]
+    return upper[:, of_upper] + legs[:, of_legs] + stay[:, :, None, None] + change * ease[:, None, None, None]
 
 
 def _trace_back(choices: np.ndarray, total: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from lifting.cleaning import (
     VELOCITY_SHARE,
     Cleaned,
     first_total,
+    legs_agreement,
     most_acceleration,
     reach,
     relation_squares,
@@ -141,6 +142,7 @@ class _SwapFilter:
     """The search of `find_swaps` without its way back: the state that is cheapest, given all frames so far."""
 
     def __init__(self, skeleton: Skeleton) -> None:
+        self._skeleton = skeleton
         upper, legs = (voting_pairs(skeleton, group) for group in (UPPER, LEGS))
         self._left, self._right, self._votes = (np.concatenate(both) for both in zip(upper, legs, strict=True))
         pairs = len(self._votes)
@@ -160,10 +162,10 @@ class _SwapFilter:
         difference = points[self._left] - points[self._right]
         if np.isfinite(difference[:, 0]).any():
             weight = np.sqrt(score[self._left] * score[self._right]) * self._votes
-            self._advance(difference, weight, time)
+            self._advance(difference, weight, legs_agreement(points[None], self._skeleton), time)
         return self._state if (score > 0).any() else 0
 
-    def _advance(self, difference: np.ndarray, weight: np.ndarray, time: float) -> None:
+    def _advance(self, difference: np.ndarray, weight: np.ndarray, agreement: np.ndarray, time: float) -> None:
         if self._time is None:
             self._total = None
         else:
@@ -171,7 +173,7 @@ class _SwapFilter:
             usual = sorted(self._steps)[len(self._steps) // 2]
             self._total = first_total(usual, trust=1.0) if self._total is None else self._total
             costs = self._relation_costs(difference, weight, time, usual)
-            table = state_costs(*costs, np.array([self._steps[-1]]), usual)[0] + self._total
+            table = state_costs(*costs, agreement, np.array([self._steps[-1]]), usual)[0] + self._total
             self._total = table.min(axis=-1)
             self._total -= self._total.min()
             self._state = int(self._total.argmin()) // 4

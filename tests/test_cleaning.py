@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifting.cleaning import LEGS, UPPER, WHOLE, clean, exchange_sides, find_outliers, find_strays
+from lifting.cleaning import LEGS, UPPER, WHOLE, clean, exchange_sides, find_outliers, find_strays, legs_agreement
 from lifting.keypoints import Keypoints2D
 from lifting.skeletons import Skeleton, get_skeleton, list_skeletons
 
@@ -22,14 +22,15 @@ BODY = {"nose": (0, 1.6, 0), "shoulder": (0.19, 1.42, 0), "elbow": (0.23, 1.15, 
 AHEAD = {"nose": 0.1, "big_toe": 0.15, "heel": -0.07}
 
 
-def walker(frames: int = 200, turn: float = 30.0, fps: float = FPS, noise: float = 0.0, seed: int = 0) -> Keypoints2D:
+def walker(frames: int = 200, turn: float = 30.0, fps: float = FPS, noise: float = 0.0, seed: int = 0,
+           stride: float = 1.0) -> Keypoints2D:  # fmt: skip
     """Somebody who walks on the spot, seen under `turn` degrees from the front; noise in pixels."""
     phase = 2 * np.pi * np.arange(frames) / fps  # one stride a second
     xy = np.empty((frames, len(LIFT.joints), 2))
     for joint, name in enumerate(LIFT.joints):
         side = name.startswith("left_") - name.startswith("right_")
         half, height, swing = BODY[name.removeprefix("left_").removeprefix("right_")]
-        ahead = AHEAD.get(name.split("_", 1)[-1], 0) + side * swing * np.sin(phase)
+        ahead = AHEAD.get(name.split("_", 1)[-1], 0) + side * swing * stride * np.sin(phase)
         across = side * half * np.cos(np.radians(turn)) + ahead * np.sin(np.radians(turn))
         xy[:, joint] = np.stack([across, 1.7 - height + 0.02 * np.cos(2 * phase)], axis=-1)
     xy = xy * HEIGHT / 1.7 + (600, 200) + np.random.default_rng(seed).normal(0, 1, xy.shape) * noise
@@ -61,6 +62,42 @@ def test_swaps_are_undone_in_a_pure_side_view_apart_from_moments_of_crossing():
     truth = walker(turn=90.0, noise=2.0)  # left and right coincide twice a second
     cleaned = clean(exchange_sides(truth, SWAPS))
     assert (cleaned.swapped != SWAPS).mean() <= 0.03
+
+
+def standing_crossed(frames: int = 500) -> Keypoints2D:
+    """Somebody who stands with each knee and ankle on the other side."""
+    standing = walker(frames, turn=20.0, noise=2.0, stride=0.0)
+    return exchange_sides(standing, np.full(frames, LEGS, np.uint8))
+
+
+def test_crossed_legs_alone_change_no_label():
+    crossed = standing_crossed()
+    assert clean(crossed).keypoints is crossed
+
+
+def test_legs_that_lie_as_the_hips_do_count_more_than_the_longer_time():
+    truth = walker(500, turn=20.0, noise=2.0, stride=0.3)
+    swapped = runs_of(500, f220_500=LEGS)
+    cleaned = clean(exchange_sides(truth, swapped))
+    np.testing.assert_array_equal(cleaned.swapped, swapped)
+    assert cleaned.keypoints == truth
+
+
+def test_agreement_of_legs_and_hips():
+    front, side = walker(turn=0.0, stride=0.0), walker(turn=90.0, stride=0.0)
+    points = front.xy / HEIGHT
+    hips, knees, ankles = (2 * BODY[name][0] / 1.7 for name in ("hip", "knee", "ankle"))
+    expected = np.tanh(hips * (knees + 0.5 * ankles) / 0.01)
+    np.testing.assert_allclose(legs_agreement(points, LIFT), expected, rtol=1e-5)
+    crossed = exchange_sides(front, np.full(200, LEGS, np.uint8)).xy / HEIGHT
+    np.testing.assert_allclose(legs_agreement(crossed, LIFT), -expected, rtol=1e-5)
+    turned_round = exchange_sides(front, np.full(200, WHOLE, np.uint8)).xy / HEIGHT
+    np.testing.assert_allclose(legs_agreement(turned_round, LIFT), expected, rtol=1e-5)
+    np.testing.assert_allclose(legs_agreement(side.xy / HEIGHT, LIFT), 0, atol=1e-6)
+    unseen = points.copy()
+    unseen[:, LIFT.indices(["left_ankle", "right_knee"])] = np.nan
+    assert not legs_agreement(unseen, LIFT).any()
+    assert not legs_agreement(points[:, :3], Skeleton("pair", ("nose", "left_knee", "right_knee"), (-1, 0, 0))).any()
 
 
 @pytest.mark.parametrize("turn", [0.0, 45.0, 90.0])
