@@ -55,6 +55,7 @@ ROWS = (
     Row("noise of the protocol only", data={"noise": NoiseModel()}),
     Row("no joint-definition noise", data={"noise": replace(TRAINING_NOISE, definition=0.0)}),
     Row("no random speed", data={"speed": (1.0, 1.0)}),
+    Row("statures as recorded", data={"stature": None}),
     Row("no mixing of bodies", data={"mix_share": 0.0}),
     Row("receptive field 31", network={"dilations": (1, 2, 4, 4, 2, 2)}),
 )

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from walking_figure import H36M, STATURE, walker, walker_feet, walking_piece
 
-from lifting.anatomy import bone_lengths, trunk_frames
+from lifting.anatomy import bone_lengths, stature, trunk_frames
+from lifting.datasets import synthesis
+from lifting.datasets.pose_augmentation import PoseRanges
 from lifting.datasets.synthesis import (
     INPUT,
     TRAINING_CAMERAS,
@@ -427,13 +429,30 @@ def test_training_views_stay_near_the_truth():
 
 @pytest.mark.parametrize(("fps", "speed"), [(50.0, 1.0), (100.0, 1.0), (25.0, 2.0)])
 def test_windows_run_at_their_frame_rate_and_speed(fps, speed):
-    source = synthesiser(pieces=[walking_piece(frames=200, fps=fps)], speed=(speed, speed), noise=NO_NOISE)
+    walk = walking_piece(frames=200, fps=fps)
+    source = synthesiser(pieces=[walk], speed=(speed, speed), noise=NO_NOISE, stature=None)
     steps = np.linalg.norm(np.diff(source(5, generator()).root, axis=1), axis=-1)
     np.testing.assert_allclose(steps, speed / 50, atol=1e-4)  # the walker makes one metre a second
 
 
+@pytest.mark.parametrize("typical", [1.75, None])
+def test_everybody_gets_the_same_stature_before_bodies_vary(monkeypatch, typical):
+    monkeypatch.setattr(synthesis, "reshape_bodies", lambda joints, feet, rng: (joints, feet))
+    walk = walking_piece(frames=60)
+    pieces = [replace(walk, joints=walk.joints * k, feet=walk.feet * k) for k in (0.8, 1.0, 1.2)]
+    own = [stature(p.joints) for p in pieces]
+    still = PoseRanges(mixed=0.0, turned=0.0, tumbling=0.0)
+    views = synthesiser(pieces=pieces, stature=typical, mix_share=0.0, poses=still)(30, generator())
+    seen = [stature(joints) for joints in views.joints]
+    nearest = np.abs(np.subtract.outer(seen, own)).argmin(axis=1)
+    assert set(nearest) == {0, 1, 2} if typical is None else len(set(nearest)) == 1
+    expected = np.array(own)[nearest] if typical is None else typical
+    np.testing.assert_allclose(seen, expected, rtol=2e-3)  # between two frames bones are a little shorter
+    np.testing.assert_allclose(views.stature, seen, rtol=2e-3)
+
+
 def test_short_motion_is_held_at_its_end():
-    source = synthesiser(pieces=[walking_piece(frames=10)], speed=(1.0, 1.0), noise=NO_NOISE)
+    source = synthesiser(pieces=[walking_piece(frames=10)], speed=(1.0, 1.0), noise=NO_NOISE, stature=None)
     steps = np.linalg.norm(np.diff(source(3, generator()).root, axis=1), axis=-1)
     np.testing.assert_allclose(steps[:, :9], 0.02, atol=1e-4)
     np.testing.assert_allclose(steps[:, 9:], 0, atol=1e-6)

@@ -15,7 +15,16 @@ from functools import cached_property
 
 import numpy as np
 
-from lifting.anatomy import H36M, NECK_NOSE, STATURE_PER_CHAIN, THORAX, chain_length, frame_from_axes, trunk_frames
+from lifting.anatomy import (
+    H36M,
+    NECK_NOSE,
+    STATURE_PER_CHAIN,
+    THORAX,
+    chain_length,
+    frame_from_axes,
+    stature,
+    trunk_frames,
+)
 from lifting.datasets.mocap import FPS, MocapPiece
 from lifting.datasets.pose_augmentation import PoseRanges, augment_poses
 from lifting.rotations import rotvec_to_matrix
@@ -23,6 +32,7 @@ from lifting.skeletons import get_skeleton, joint_map
 
 INPUT = get_skeleton("lift17")
 NUM_CORE = 13  # nose to ankles; toes and heels follow
+TYPICAL_STATURE = 1.75  # metres
 _SOURCE = joint_map(H36M, INPUT).weights[:NUM_CORE].argmax(-1)
 _FLIP = np.array(INPUT.flip)
 _H36M_FLIP = np.array(H36M.flip)
@@ -102,7 +112,9 @@ class Synthesiser:
     """Endless random training windows from motion capture, a pure function of the batch size and the generator.
 
     frames: length of a window. fps: rate of the windows; pieces of another rate are resampled. speed: range of the
-    factor that a motion is sped up by. Raises ValueError without pieces or frames.
+    factor that a motion is sped up by. stature: what all recorded people are scaled to, in metres, before proportions
+    and sizes vary; None leaves them as recorded. No camera sees how tall somebody is, and of a dozen people a network
+    learns that by heart. Raises ValueError without pieces or frames.
     """
 
     pieces: Sequence[MocapPiece]
@@ -113,6 +125,7 @@ class Synthesiser:
     mix_share: float = 0.25  # samples whose upper body comes from another motion
     poses: PoseRanges = PoseRanges()  # how poses are changed
     fps: float = FPS
+    stature: float | None = TYPICAL_STATURE
 
     def __post_init__(self) -> None:
         if not self.pieces:
@@ -135,6 +148,13 @@ class Synthesiser:
         frames = np.array([len(p.joints) for p in self.pieces], dtype=np.float64) ** 0.8
         return frames / frames.sum()
 
+    @cached_property
+    def _scales(self) -> np.ndarray:
+        """Factor of each piece that gives everybody the same stature."""
+        if self.stature is None:
+            return np.ones(len(self.pieces), np.float32)
+        return np.array([self.stature / stature(piece.joints) for piece in self.pieces], np.float32)
+
     def _windows(self, batch: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         joints = np.empty((batch, self.frames, 17, 3), np.float32)
         feet = np.full((batch, self.frames, 4, 3), np.nan, np.float32)
@@ -144,9 +164,9 @@ class Synthesiser:
             last = len(piece.joints) - 1
             start = rng.uniform(0, max(last - speed * (self.frames - 1), 0))
             times = np.minimum(start + speed * np.arange(self.frames), last)
-            joints[i] = _resample(piece.joints, times)
+            joints[i] = _resample(piece.joints, times) * self._scales[k]
             if piece.feet is not None:
-                feet[i] = _resample(piece.feet, times)
+                feet[i] = _resample(piece.feet, times) * self._scales[k]
         return joints, feet
 
 
