@@ -83,7 +83,7 @@ def train(row: Row, pieces: list, held_out: dict, folder: Path, steps: int, fram
 @click.option("--mocap", default=DEFAULT_PATH, show_default=True)
 @click.option("--rotations", default=None, help="mocap_rot24.h5, for the feet of pieces that come without.")
 @click.option("--folder", default="runs/ablation", show_default=True)
-@click.option("--steps", default=800, show_default=True)
+@click.option("--steps", default=500, show_default=True)
 @click.option("--batch", default=32, show_default=True)
 @click.option("--frames", default=128, show_default=True)
 def main(mocap: str, rotations: str | None, folder: str, steps: int, batch: int, frames: int) -> None:
