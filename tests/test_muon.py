@@ -115,8 +115,10 @@ def test_states_of_other_optimisers_are_refused_and_change_nothing():
     optimiser.step()
     before = copy.deepcopy(optimiser.state_dict())
     adamw = torch.optim.AdamW(lifter.parameters()).state_dict()
-    for state in (adamw, [before[1], before[0]], [before[0], adamw], before[:1]):
-        with pytest.raises(ValueError, match="optimiser|parameter group"):
+    fresh = MuonAndAdamW(network(), 1e-1, 0.0).state_dict()
+    others = [(state, ValueError) for state in (adamw, [fresh[1], fresh[0]], [fresh[0], adamw], fresh[:1])]
+    for state, error in [*others, ([fresh[0], {"state": {}}], KeyError)]:
+        with pytest.raises(error, match="optimiser|parameter group|param_groups"):
             optimiser.load_state_dict(state)
         for mine, theirs in zip(optimiser.state_dict(), before, strict=True):
             assert mine["param_groups"] == theirs["param_groups"]

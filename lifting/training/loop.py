@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,10 @@ from tqdm import tqdm
 
 from lifting.training.distributed import any_rank, from_first_rank, rank
 from lifting.training.metrics_log import MetricsLog, NoLog
-from lifting.training.muon import MuonAndAdamW
 from lifting.training.snapshots import CHECKPOINT, load_snapshot, save_snapshot
+
+if TYPE_CHECKING:
+    from lifting.training.muon import MuonAndAdamW
 
 __all__ = ["CHECKPOINT", "LoopConfig", "Run", "fit", "follow_cosine", "follow_trapezoid", "learning_rate", "trapezoid"]
 

@@ -24,9 +24,9 @@ class MuonAndAdamW:
             raise ValueError(
                 f"got torch {torch.__version__}, which has no Muon; install torch 2.9 or newer to train this"
             )
-        named = list(network.named_parameters())
-        matrices = [p for name, p in named if name.startswith("blocks.") and p.ndim == 2]
-        others = [p for name, p in named if not (name.startswith("blocks.") and p.ndim == 2)]
+        matrices, others = [], []
+        for name, parameter in network.named_parameters():
+            (matrices if name.startswith("blocks.") and parameter.ndim == 2 else others).append(parameter)
         muon = torch.optim.Muon(matrices, learning_rate, weight_decay, adjust_lr_fn="match_rms_adamw")
         self.parts = (muon, torch.optim.AdamW(others, learning_rate, betas=(0.9, 0.98), weight_decay=weight_decay))
 
@@ -50,14 +50,16 @@ class MuonAndAdamW:
         return [part.state_dict() for part in self.parts]
 
     def load_state_dict(self, states: list[dict]) -> None:
-        """Takes over what `state_dict` gave. Raises ValueError for states of other optimisers, and nothing changes."""
+        """Takes over what `state_dict` gave. Raises ValueError for states of other optimisers, or what torch raises for
+        damaged ones; nothing changes then.
+        """
         if not isinstance(states, list) or len(states) != len(self.parts):
             raise ValueError("got the state of another optimiser; expected the two of Muon and AdamW")
         before = self.state_dict()
         try:
             for part, state in zip(self.parts, states, strict=True):
                 part.load_state_dict(state)
-        except ValueError:
+        except Exception:
             for part, state in zip(self.parts, before, strict=True):
                 part.load_state_dict(state)
             raise
