@@ -493,3 +493,23 @@ def test_the_shape_is_held_the_more_the_longer_and_larger_errors_are(truth):
     assert replace(problem, memory=1.0).shape_share == 1.0
     assert replace(problem, seen=seen.rescaled(5.0, None), memory=25.0).shape_share == pytest.approx(0.08)
     assert replace(problem, seen=seen.rescaled(0.01, None), memory=25.0).shape_share == 1.0
+
+
+@pytest.mark.parametrize(("speed", "least", "most"), [(1, 1.0, 1.0), (6, 2.0, problem_module.MOST_PACE)])
+def test_the_pace_of_a_clip_is_told_by_its_own_accelerations(monkeypatch, speed, least, most):
+    """The same dance, calm and in fast motion, with errors that last as those of lifts do."""
+    fps = 50.0
+    dance = replace(KnownBody.walking(load_body("lite"), frames=50, fps=fps / speed, angle=0.1), fps=fps)
+    problems = []
+    reweighed = problem_module.Problem.reweighed
+    monkeypatch.setattr(problem_module.Problem, "reweighed",
+                        lambda *given: problems.append(reweighed(*given)) or problems[-1])
+    time = np.arange(50)[:, None, None] / fps
+    rng = np.random.default_rng(3)
+    drift = 0.02 * np.sin(rng.uniform(2, 6, (17, 3)) * time + rng.uniform(0, 6, (17, 3)))
+    given = motion_of(dance.joints + drift, fps).replace(sigma=np.full((50, 17), 0.03))
+    own = errors(fit_body(given, contacts=False), dance.joints).mean()
+    assert least <= problems[0].pace <= most and problems[1].pace == problems[0].pace
+    monkeypatch.setattr(problem_module, "MOST_PACE", 1.0)
+    calm = errors(fit_body(given, contacts=False), dance.joints).mean()
+    assert own < 0.9 * calm if speed > 1 else own == calm

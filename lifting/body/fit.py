@@ -4,7 +4,7 @@ The evidence is 3D joints and, where there is a camera, the 2D points behind the
 (`lifting.body.initial`) and minimises one energy over all frames by Levenberg-Marquardt (`lifting.body.solver`):
 
 1. joints, points, pose prior, smooth rotations and path, usual shape; Geman-McClure's scale narrows step by step;
-2. the same after the residuals have told how far the evidence is to be trusted (`lifting.body.evidence`);
+2. the same once residuals have told how far evidence is to be trusted (`lifting.body.evidence`), and how lively it is;
 3. with feet that stand: the floor, no slip, nothing below it, joint limits, no limb inside another.
 
 Sources: Bogo et al., "Keep it SMPL", ECCV 2016 (terms, stages); Pavlakos et al., "SMPLify-X", CVPR 2019 (robust cost);

@@ -37,6 +37,9 @@ FEET_LAYOUTS = ("coco17_feet", "h36m17")
 WORLD_UP = (0.0, 0.0, 1.0)
 LOW_FEET = 5.0  # percent of the feet's heights over their clearance: where the floor of a world is, whatever its zero
 OFFSET_RANGE = (0.002, 0.03)  # metres
+FIRST_PACE = 3.0  # in the solve that tells how lively a clip is, which smoothness must not hide
+CALM = 7.5  # rad/s^2: angular accelerations of a calm clip in that solve, over `AGILE`; their third quartile
+MOST_PACE = 5.0
 OVERFIT = 1.5  # errors of 2D points over their residuals: a body has about two unknowns for three of their numbers
 LEAST_STATURE, MOST_STATURE = 0.3, 3.0  # metres
 MOST_FOOT_SIGMA = 0.03  # metres on each axis: the fit has smoothed what is worse
@@ -56,16 +59,16 @@ class FitConfig:
     """Strengths of the energy's terms. Deviations are of the Gaussians that the terms stand for.
 
     rotation_acceleration: rad/s^2, and what it is multiplied by for the joints of `agile`; translation_acceleration:
-    m/s^2; heavy_tails: scale of their Student's t, in deviations, None for Gaussian. pose_memory: seconds that a pose
-    lasts, so that the prior of a clip counts once per pose and not once per frame. offset: metres between a detector's
-    point and the body's, as a first guess. focal: relative deviation of the camera's focal length, which is then found,
-    too; None keeps it. shape: least share of the deviation among people that the prior of the shape has, since what all
-    frames err by alike would else make odd bodies; errors that change from frame to frame give it more. height,
-    measured_height: metres, of a stature that is given, and of the one that the bones of the motion tell. robust: scale
-    of Geman-McClure's cost of the evidence, in deviations; wide, narrow: what it is multiplied by, in turn, in the
-    first solve and in the later ones. iterations, standing_iterations: most steps of a solve, without and with feet
-    that stand. tolerance: relative fall of the cost at which it ends. chunk: frames of a window, for clips that are
-    longer.
+    m/s^2, both of a calm clip; heavy_tails: scale of their Student's t, in deviations, None for Gaussian. pose_memory:
+    seconds that a pose lasts, so that the prior of a clip counts once per pose and not once per frame. offset: metres
+    between a detector's point and the body's, as a first guess. focal: relative deviation of the camera's focal length,
+    which is then found, too; None keeps it. shape: least share of the deviation among people that the prior of the
+    shape has, since what all frames err by alike would else make odd bodies; errors that change from frame to frame
+    give it more. height, measured_height: metres, of a stature that is given, and of the one that the bones of the
+    motion tell. robust: scale of Geman-McClure's cost of the evidence, in deviations; wide, narrow: what it is
+    multiplied by, in turn, in the first solve and in the later ones. iterations, standing_iterations: most steps of a
+    solve, without and with feet that stand. tolerance: relative fall of the cost at which it ends. chunk: frames of a
+    window, for clips that are longer.
     """
 
     rotation_acceleration: float = 8.0
@@ -121,7 +124,12 @@ class Standing:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """One person's evidence and body: what the stages of the fit share."""
+    """One person's evidence and body: what the stages of the fit share.
+
+    pace: how lively the clip is, which both smoothness terms are multiplied by; told by the first solve, like the
+    deviations of the evidence. With one pace for all, running and jumping are flattened, and what evidence then
+    contradicts is taken for its error.
+    """
 
     body: BodyModel
     seen: Observations
@@ -133,6 +141,7 @@ class Problem:
     first_guess: Observations | None = None
     measured: float | None = None
     memory: float = np.inf
+    pace: float = FIRST_PACE
 
     def start(self) -> State:
         """The closed-form start."""
@@ -158,8 +167,8 @@ class Problem:
         terms = [
             self.joint_term(),
             ShapePrior(self.shape_share * self.body.shape_sigma),
-            RotationSmoothness(fps, self._agility(), config.heavy_tails),
-            TranslationSmoothness(fps, config.translation_acceleration, config.heavy_tails),
+            RotationSmoothness(fps, self.pace * config.rotation_acceleration * self._agility(), config.heavy_tails),
+            TranslationSmoothness(fps, self.pace * config.translation_acceleration, config.heavy_tails),
         ]
         if seen.pixels is not None:
             terms += [self.pixel_term(), OffsetPrior(self.offset_sigma or config.offset)]
@@ -195,9 +204,20 @@ class Problem:
         return Points2D(points, seen.pixels, seen.sigma_px, self.config.robust, self.offset_rows, seen.camera)
 
     def _agility(self) -> np.ndarray:
-        """Deviation (K,) of the joints' angular accelerations, rad/s^2."""
-        factors = [next((f for part, f in self.config.agile.items() if part in name), 1.0) for name in self.body.joints]
-        return self.config.rotation_acceleration * np.array(factors)
+        """Angular accelerations (K,) of the joints, in those of the trunk."""
+        agile = self.config.agile.items()
+        return np.array([next((f for part, f in agile if part in name), 1.0) for name in self.body.joints])
+
+    def _pace_of(self, state: State) -> float:
+        """How many times as large accelerations are as in a calm clip, judged by the solution with `FIRST_PACE`.
+
+        Kept between 1 and `MOST_PACE`; the square, since smoothing has taken the more the livelier a clip is.
+        """
+        sizes = np.linalg.norm(RotationSmoothness(self.seen.fps, 1.0).residuals(state, None), axis=-1)
+        if not len(sizes):
+            return 1.0
+        lively = np.percentile(sizes / self._agility(), 75)
+        return float(np.clip((lively / CALM) ** 2, 1.0, MOST_PACE))
 
     def solve(
         self, state: State, terms: list, scales: tuple[float, ...], free: tuple[str, ...] = ("shape", "offsets"),
@@ -230,8 +250,9 @@ class Problem:
         offset = None
         if state.offsets.any():
             offset = float(np.clip(np.median(np.abs(state.offsets)) / MEDIAN_OF_NORMAL, *OFFSET_RANGE))
+        pace = self.pace if self.first_guess else self._pace_of(state)
         return replace(self, seen=first.rescaled(joints, pixels), first_guess=first, offset_sigma=offset,
-                       memory=memory)  # fmt: skip
+                       memory=memory, pace=pace)  # fmt: skip
 
     def standing(self, state: State) -> Standing:
         """Which feet stand where, judged by the fitted body."""
