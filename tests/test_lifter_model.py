@@ -340,7 +340,7 @@ def said(codes: torch.Tensor) -> HeadOutputs:
 def test_lift_turns_the_networks_words_back_into_the_camera():
     net, points = network(), person(5) + [1.0, -0.5, 0]
     rays = rays_of(points, torch.float32)[None]
-    net.heads[0].forward = lambda then, now: said(torch.zeros(1, 5, 17, 3))
+    net.heads[0].forward = lambda then: said(torch.zeros(1, 5, 17, 3))
     lift, (_, view) = net.lift(rays, ones(rays)), encode_rays(rays, ones(rays))
     absolute = lift.joints + lift.root[..., None, :]
     wrists = [layout.index("right_wrist") for layout in (INPUT, get_skeleton("h36m17"))]
@@ -354,7 +354,7 @@ def test_lift_turns_the_networks_words_back_into_the_camera():
 def test_geometry_stays_exact_under_autocast():
     net, (rays, scores) = network(), noisy_input()
     net.trunk = lambda features: features
-    net.heads[0].forward = lambda then, now: said(then[..., :51].unflatten(-1, (17, 3)))
+    net.heads[0].forward = lambda then: said(then[..., :51].unflatten(-1, (17, 3)))
     plain = net.lift(rays, scores)
     with torch.autocast("cpu", torch.bfloat16):
         cast = net.lift(rays, scores)
@@ -381,7 +381,7 @@ def test_a_frame_is_described_when_its_lookahead_has_arrived(lookahead, frames):
         arrived = slice(0, t + lag + 1)
         features, view = encode_rays(rays[:, arrived], scores[:, arrived])
         x = net.trunk(features)
-        outputs = net.heads[LOOKAHEADS.index(lag)](x[:, t], x[:, -1])
+        outputs = net.heads[LOOKAHEADS.index(lag)](*(x[:, t + read] for read in LOOKAHEADS if read <= lag))
         then = ViewFrame(*(values[:, t] for values in view))
         joints, root = (places @ then.rotation for places in decode_joints(outputs.codes, then))
         torch.testing.assert_close(lift.root[:, t], root[:, 0], rtol=1e-5, atol=1e-5)

@@ -47,7 +47,8 @@ class LifterConfig:
     """Architecture of a `LiftNet`.
 
     dilations: one residual block each, kernel width 3. lookaheads: of a causal network, by how many frames each of its
-    heads lags behind what it has seen: the head with look-ahead 5 describes a frame when five more have arrived.
+    heads lags behind what it has seen: the head with look-ahead 5 describes a frame when five more have arrived. It
+    reads what was known of it then, and at every smaller look-ahead.
     anchored: joints are said relative to the keypoints' rays, else relative to the virtual camera's axis.
 
     Raises ValueError for a size below 1, for no dilations and for look-aheads that do not rise from 0.
@@ -190,19 +191,24 @@ class TemporalBlock(nn.Module):
 
 
 class Head(nn.Module):
-    """What is said of a frame from the trunk there and, with a look-ahead, from the newest frame's as well."""
+    """What is said of a frame from the trunk there and, with a look-ahead, from later frames' as well.
 
-    def __init__(self, channels: int, joints: int, lookahead: int) -> None:
+    reads: how many frames later than the one that is described each of them is, from 0 to the look-ahead. A trunk that
+    has seen far beyond a frame has forgotten much of what it knew soon after it, so those in between are read, too.
+    """
+
+    def __init__(self, channels: int, joints: int, reads: tuple[int, ...]) -> None:
         super().__init__()
-        self.lookahead = lookahead
-        if lookahead:
-            self.merge = nn.Sequential(nn.Linear(2 * channels, channels), nn.GELU(), nn.Linear(channels, channels))
+        self.reads, self.lookahead = reads, reads[-1]
+        if self.lookahead:
+            inputs = len(reads) * channels
+            self.merge = nn.Sequential(nn.Linear(inputs, channels), nn.GELU(), nn.Linear(channels, channels))
         self.codes = nn.Linear(channels, 3 * joints)
         self.sigma = nn.Sequential(nn.Linear(channels, 64), nn.GELU(), nn.Linear(64, joints))
 
-    def forward(self, then: Tensor, now: Tensor) -> HeadOutputs:
-        """then: trunk (..., C) of the frame that is described; now: of the one that is `lookahead` frames later."""
-        x = then + self.merge(torch.cat([then, now], -1)) if self.lookahead else then
+    def forward(self, *trunk: Tensor) -> HeadOutputs:
+        """trunk: (..., C) of the frames that are `reads` frames later than the one that is described."""
+        x = trunk[0] + self.merge(torch.cat(trunk, -1)) if self.lookahead else trunk[0]
         # The uncertainty reads the trunk but does not train it: it must not cost accuracy.
         return HeadOutputs(self.codes(x).float().unflatten(-1, (-1, 3)), self.sigma(x.detach()).float() - 3.0)
 
@@ -229,7 +235,7 @@ class LiftNet(nn.Module):
         self.stem = nn.Linear(FEATURES_PER_JOINT * joints_in + EXTRA_FEATURES, channels)
         self.blocks = nn.ModuleList([TemporalBlock(channels, d, causal, dropout) for d in dilations])
         self.norm = nn.LayerNorm(channels)
-        self.heads = nn.ModuleList([Head(channels, joints_out, lookahead) for lookahead in lookaheads])
+        self.heads = nn.ModuleList([Head(channels, joints_out, lookaheads[: n + 1]) for n in range(len(lookaheads))])
 
     def trunk(self, features: Tensor) -> Tensor:
         """What the heads read, (N, T, C), from features (N, T, F) of `encode`."""
@@ -242,8 +248,7 @@ class LiftNet(nn.Module):
 
     def forward(self, features: Tensor) -> HeadOutputs:
         """What the head without look-ahead says of every frame, from features (N, T, F) of `encode`."""
-        x = self.trunk(features)
-        return self.heads[0](x, x)
+        return self.heads[0](self.trunk(features))
 
     def encode(self, rays: Tensor, scores: Tensor) -> tuple[Tensor, ViewFrame]:
         """Features and virtual cameras, as `encode_rays`."""
@@ -263,7 +268,7 @@ class LiftNet(nn.Module):
         x, start, said = self.trunk(features), 0, []
         for head in reversed(self.heads[: self.lookaheads.index(lookahead) + 1]):
             stop = max(x.shape[1] - head.lookahead, start)
-            said.append(head(x[:, start:stop], x[:, start + head.lookahead : stop + head.lookahead]))
+            said.append(head(*(x[:, start + later : stop + later] for later in head.reads)))
             start = stop
         return turned_back(HeadOutputs(*(torch.cat(parts, 1) for parts in zip(*said, strict=True))), view)
 
@@ -274,7 +279,7 @@ class LiftNet(nn.Module):
         for head in self.heads:
             stop = x.shape[1] - head.lookahead
             seen = ViewFrame(*(values[:, :stop] for values in view))
-            lifts.append(turned_back(head(x[:, :stop], x[:, head.lookahead :]), seen))
+            lifts.append(turned_back(head(*(x[:, later : stop + later] for later in head.reads)), seen))
         return lifts
 
 

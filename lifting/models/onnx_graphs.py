@@ -31,9 +31,9 @@ class BatchLifter(nn.Module):
         x = self.network.trunk(features)
         frames = torch.arange(rays.shape[1], device=rays.device)
         there = (rays.shape[1] - 1 - frames)[:, None]  # frames that follow
-        said = self.network.heads[0](x, x)
+        said = self.network.heads[0](x)
         for head in self.network.heads[1 : self.head + 1]:
-            later = head(x, x[:, (frames + head.lookahead).clamp(max=rays.shape[1] - 1)])
+            later = head(*(x[:, (frames + later).clamp(max=rays.shape[1] - 1)] for later in head.reads))
             said = HeadOutputs(torch.where(there[..., None] >= head.lookahead, later.codes, said.codes),
                                torch.where(there >= head.lookahead, later.log_sigma, said.log_sigma))  # fmt: skip
         return _in_camera_axes(said, view)
@@ -74,10 +74,11 @@ class StreamingLifter(nn.Module):
         trunks = torch.cat([trunks, x], -1)
         views = torch.cat([views, view.rotation.flatten(-2), view.anchors.flatten(-2), view.spread[:, None]], -1)
         rotation, anchors, spread = views[:, : sum(_VIEW)].split(_VIEW, -1)
+        read = [trunks[:, later * x.shape[1] : (later + 1) * x.shape[1]] for later in self.head.reads]
         early = spread <= 0
         described = ViewFrame(rotation.unflatten(-1, (3, 3)), torch.where(early, torch.nan, spread)[:, 0],
                               anchors.unflatten(-1, (-1, 2)))  # fmt: skip
-        joints, root, sigma = _in_camera_axes(self.head(trunks[:, : x.shape[1]], x), described)
+        joints, root, sigma = _in_camera_axes(self.head(*read), described)
         sigma = sigma.masked_fill(early, torch.nan)
         return joints, root, sigma, torch.cat([*kept, trunks[:, x.shape[1] :], views[:, sum(_VIEW) :]], -1)
 

@@ -141,8 +141,9 @@ class LiftNetStream:
         """The frame that came `age` frames ago, by the head with look-ahead `lag`."""
         lag = age if lag is None else lag
         head, newest = self.network.heads[self.network.lookaheads.index(lag)], len(self._steps) - 1
-        then, view = self._steps[newest - age]
-        return turned_back(head(then, self._steps[newest - age + lag][0]), view)
+        described = newest - age
+        trunk = (self._steps[described + later][0] for later in head.reads)
+        return turned_back(head(*trunk), self._steps[described][1])
 
 
 class _Block:
