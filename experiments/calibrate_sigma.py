@@ -5,7 +5,7 @@
 A network learns its sigma on training motion, where it errs less than on motion of people it has not seen, and under
 heavier noise. So each joint's sigma is multiplied by the factor that makes it right on the views of the protocol,
 lifted as `lifting.predict` does it: nine people that no training has seen. Both sets count alike, however many views
-they have: the factor is the geometric mean of theirs, since errors change from people to people more than by chance.
+they have: the mean of their coverages is made right, since errors change from people to people more than by chance.
 ``--held-out`` leaves the val pieces out; their coverage, which `experiments.benchmark_lifter` prints, then says what to
 expect of other people. The factors go into the last bias of the network, so nothing changes at inference. For each
 look-ahead of causal weights: its own factors. Prints coverage and factors per joint; replaces the file as a whole or
@@ -45,9 +45,11 @@ def error_ratios(lifter: Lifter, seen: list, lookahead: int) -> np.ndarray:
 
 def factors_of(sets: list[np.ndarray]) -> np.ndarray:
     """Factors (17,) of the sigmas, from error ratios (frames, 17) of several sets; 1 for a joint without errors."""
-    factors = np.array([np.quantile(ratios, SIGMA_QUANTILE, axis=0) for ratios in sets])
-    factors = np.where(factors > 0, factors, 1.0)
-    return np.exp(np.log(factors).mean(axis=0))
+    ratios, weights = np.concatenate(sets), np.repeat([1 / len(some) for some in sets], [len(some) for some in sets])
+    order = np.argsort(ratios, axis=0)
+    covered = np.cumsum(weights[order], axis=0) / len(sets)
+    factors = np.take_along_axis(ratios, order, 0)[(covered < SIGMA_QUANTILE).sum(0), np.arange(ratios.shape[1])]
+    return np.where(factors > 0, factors, 1.0)
 
 
 def calibrated(tensors: dict[str, torch.Tensor], head: int, factors: np.ndarray) -> dict[str, torch.Tensor]:
@@ -61,7 +63,7 @@ def calibrated(tensors: dict[str, torch.Tensor], head: int, factors: np.ndarray)
 @click.command()
 @click.argument("weights", type=click.Path(path_type=Path))
 @click.option("--mocap", default=DEFAULT_PATH, show_default=True)
-@click.option("--every", default=4, show_default=True, help="Only every n-th view.")
+@click.option("--every", default=1, show_default=True, help="Only every n-th view.")
 @click.option("--held-out", is_flag=True, help="Leave the val pieces out.")
 @one_sentence_errors
 def main(weights: Path, mocap: str, every: int, held_out: bool) -> None:

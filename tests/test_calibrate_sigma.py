@@ -87,12 +87,11 @@ def test_the_calibrated_network_covers_what_it_was_calibrated_on():
 
 def test_sets_count_alike_however_large_they_are():
     rng = np.random.default_rng(0)
-    small, large = np.exp(rng.normal(0, 0.3, (500, 17))), 4 * np.exp(rng.normal(0, 0.3, (20_000, 17)))
+    small, large = np.exp(rng.normal(0, 0.3, (500, 17))), 1.5 * np.exp(rng.normal(0, 0.3, (20_000, 17)))
     small[:, 0] = large[:, 0] = 0
     factors = factors_of([small, large])
     assert factors[0] == 1
-    inside = [(ratios[:, 1:] < factors[1:]).mean() for ratios in (small, large)]
-    assert inside[0] > 0.95 and inside[1] < 0.05  # as far above the one's quantile as below the other's
-    alone = [factors_of([ratios])[1:] for ratios in (small, large)]
-    np.testing.assert_allclose(factors[1:] / alone[0], alone[1] / factors[1:], rtol=1e-12)
-    np.testing.assert_allclose((large[:, 1:] < alone[1]).mean(0), SIGMA_QUANTILE, atol=1e-3)
+    inside = np.array([(ratios[:, 1:] < factors[1:]).mean(0) for ratios in (small, large)])
+    np.testing.assert_allclose(inside.mean(0), SIGMA_QUANTILE, atol=2e-3)
+    assert (inside[0] > SIGMA_QUANTILE + 0.1).all() and (inside[1] < SIGMA_QUANTILE - 0.1).all()
+    np.testing.assert_allclose(factors_of([large])[1:], np.quantile(large[:, 1:], SIGMA_QUANTILE, axis=0), rtol=1e-3)
