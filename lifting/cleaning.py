@@ -77,14 +77,23 @@ def clean(keypoints: Keypoints2D) -> Cleaned:
 
     Where nothing is wrong the same keypoints come back; the input is never modified.
     """
-    swapped = find_swaps(keypoints)
-    repaired = exchange_sides(keypoints, swapped) if swapped.any() else keypoints
-    outliers = find_outliers(repaired)
+    swapped, repaired, outliers = _repaired(keypoints, keypoints)
+    if outliers.any():  # they had a say in where sides were exchanged: again without them
+        believed = exchange_sides(_masked(repaired, outliers), swapped)
+        swapped, repaired, outliers = _repaired(keypoints, believed)
     gaps = find_strays(repaired.seen & ~outliers, repaired.fps)
-    masked = outliers | gaps
-    if masked.any():
-        repaired = repaired.replace(score=np.where(masked, np.float32(0), repaired.score))
-    return Cleaned(repaired, swapped, outliers, gaps)
+    return Cleaned(_masked(repaired, outliers | gaps), swapped, outliers, gaps)
+
+
+def _repaired(keypoints: Keypoints2D, believed: Keypoints2D) -> tuple[np.ndarray, Keypoints2D, np.ndarray]:
+    """Swaps (T,) that `believed` shows, `keypoints` without them, and the outliers (T, J) among these."""
+    swapped = find_swaps(believed)
+    repaired = exchange_sides(keypoints, swapped) if swapped.any() else keypoints
+    return swapped, repaired, find_outliers(repaired)
+
+
+def _masked(keypoints: Keypoints2D, masked: np.ndarray) -> Keypoints2D:
+    return keypoints.replace(score=np.where(masked, np.float32(0), keypoints.score)) if masked.any() else keypoints
 
 
 def exchange_sides(keypoints: Keypoints2D, swapped: np.ndarray) -> Keypoints2D:
