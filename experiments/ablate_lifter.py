@@ -19,7 +19,6 @@ import torch
 
 from experiments.protocol import CAMERAS, VIEWS, benchmark_pieces, training_pieces, views
 from experiments.train_lifter import Batches, losses_of, quick_scores
-from lifting.datasets.loader import leave_signals_to_parent
 from lifting.datasets.mocap import DEFAULT_PATH
 from lifting.datasets.pose_augmentation import PoseRanges
 from lifting.datasets.synthesis import TRAINING_NOISE, NoiseModel, Synthesiser
@@ -73,9 +72,8 @@ def train(row: Row, pieces: list, held_out: dict, folder: Path, steps: int, fram
     run.resume()
     stream = Batches(Synthesiser(pieces, frames, **row.data), batch, seed=0)
     loader = torch.utils.data.DataLoader(
-        stream, batch_size=None, sampler=range(run.step, steps), num_workers=1, prefetch_factor=4,
-        worker_init_fn=leave_signals_to_parent,
-    )  # fmt: skip
+        stream, batch_size=None, sampler=range(run.step, steps), num_workers=1, prefetch_factor=4
+    )
     fit(run, loader, losses_of, DEFAULT_WEIGHTS | row.losses)
     scores = [quick_scores(run.averaged, kind, seen) for kind, seen in held_out.items()]
     return {name: value for part in scores for name, value in part.items()}

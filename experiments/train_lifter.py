@@ -23,7 +23,6 @@ from experiments.protocol import VIEWS, benchmark_pieces, training_pieces, views
 from lifting import __version__
 from lifting.checkpoints import Header, save_weights
 from lifting.console import say
-from lifting.datasets.loader import leave_signals_to_parent
 from lifting.datasets.mocap import DEFAULT_PATH, read_mocap
 from lifting.datasets.synthesis import Synthesiser
 from lifting.metrics import mpjpe, mpjve, p_mpjpe
@@ -107,9 +106,8 @@ def main(
         begin_with(run, torch.load(Path(start) / CHECKPOINT, weights_only=True)["averaged"])
     stream = Batches(Synthesiser(pieces, frames), batch, seed)
     loader = torch.utils.data.DataLoader(
-        stream, batch_size=None, sampler=range(run.step, steps), num_workers=1, prefetch_factor=4,
-        worker_init_fn=leave_signals_to_parent,
-    )  # fmt: skip
+        stream, batch_size=None, sampler=range(run.step, steps), num_workers=1, prefetch_factor=4
+    )
     held_out = {k: list(views(benchmark_pieces(mocap, k), k))[:: 4 * VIEWS] for k in ("standard", "hard")}
 
     def evaluate(network: LiftNet) -> dict[str, float]:

@@ -28,7 +28,6 @@ from experiments.protocol import CAMERA, VIEWS, benchmark_pieces, training_piece
 from experiments.train_lifter import FPS
 from lifting.console import one_sentence_errors, say
 from lifting.datasets.frame_store import fill_unseen, screen_coordinates
-from lifting.datasets.loader import leave_signals_to_parent
 from lifting.datasets.mocap import DEFAULT_PATH
 from lifting.datasets.synthesis import Synthesiser
 from lifting.metrics import mpjpe, p_mpjpe
@@ -129,8 +128,7 @@ def main(frames: str, budget: float, mocap: str, rotations: str | None, folder: 
     run.resume()
     synthesiser = Synthesiser(training_pieces(mocap, rotations), config.receptive_field + SPARE)
     loader = torch.utils.data.DataLoader(WindowBatches(synthesiser, config.receptive_field, seed), batch_size=None,
-                                         sampler=range(run.step, steps), num_workers=1, prefetch_factor=4,
-                                         worker_init_fn=leave_signals_to_parent)
+                                         sampler=range(run.step, steps), num_workers=1, prefetch_factor=4)
     held_out = {k: list(views(benchmark_pieces(mocap, k), k))[:: 4 * VIEWS] for k in ("standard", "hard")}
     fit(run, loader, losses_of, {"pose": 1.0}, lambda trained: quick_scores(trained, held_out))
     write_temporal(folder / "reference.safetensors", described(network, steps))

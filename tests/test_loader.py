@@ -165,44 +165,6 @@ def test_ctrl_c_ends_threads_and_processes_alike(memory, tmp_path):
     assert "Process SpawnProcess" not in errors
 
 
-GOES_ON = """
-import signal, sys
-sys.path[:0] = ["tests"]
-from random_clips import random_clips
-from lifting.datasets.loader import prefetch
-from lifting.datasets.windows import WindowConfig, Windows
-if __name__ == "__main__":
-    told = []
-    signal.signal(signal.SIGTERM, lambda *_: told.append(True))
-    windows = Windows(random_clips([30]), WindowConfig(2, 2, batch=16), memory=0)
-    for number, batch in enumerate(prefetch(windows, iter(int, 1), workers=1)):
-        if number == 2:
-            print("going", flush=True)
-        if told:
-            told.append(True)
-        if len(told) == 20:
-            break
-    print("ended", flush=True)
-"""
-
-
-@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_workers_go_on_when_a_scheduler_ends_the_group(tmp_path):
-    script = tmp_path / "group.py"
-    script.write_text(GOES_ON)
-    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               start_new_session=True, env={**os.environ, "PYTHONPATH": "."})
-    with process:
-        assert process.stdout.readline() == "going\n"
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            said, errors = process.communicate(timeout=60)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    assert (process.returncode, said, errors) == (0, "ended\n", "")
-
-
 def test_the_benchmarks_table_says_how_often_a_loader_feeds_a_model(monkeypatch):
     from experiments import benchmark_loader
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -68,18 +66,8 @@ def _make(windows: Windows, rank: int, world: int, device: torch.device | None, 
 
 def _start_process(windows: Windows) -> None:
     global _windows
-    leave_signals_to_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
     _windows = windows
-
-
-def leave_signals_to_parent(_worker: int = 0) -> None:
-    """For a worker process: Ctrl-C and SIGTERM, which terminals and schedulers send to all, are its parent's to answer.
-
-    The parent can then still use the worker for the step that it ends. SIGTERM ends a worker that has lost its parent.
-    """
-    parent = os.getppid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: None if os.getppid() == parent else sys.exit(1))
 
 
 def _make_in_process(rank: int, world: int, position: int) -> Batch:
