@@ -1,6 +1,6 @@
 """Calibrates the uncertainty of lifter weights: 68 % of each joint's errors shall lie inside its sigma.
 
-    python -m experiments.calibrate_sigma WEIGHTS [--mocap data/mocap/mocap17.h5] [--every 4] [--held-out]
+    python -m experiments.calibrate_sigma WEIGHTS [--mocap data/mocap/mocap17.h5] [--every 1] [--held-out]
 
 A network learns its sigma on training motion, where it errs less than on motion of people it has not seen, and under
 heavier noise. So each joint's sigma is multiplied by the factor that makes it right on the views of the protocol,

@@ -4,6 +4,7 @@ A left/right swap exchanges the columns of a joint pair. It leaves the middle of
 the difference left minus right, so these differences are all that the search for swaps looks at: they do not feel how
 the person or the camera moves. The labels chosen are those under which the differences of all pairs go on with constant
 velocity, which is what tells a swap from limbs that truly cross. What holds for most of the time counts as right.
+Where outliers are then found, swaps are searched for once more without them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Cleaning frame by frame: what `lifting.cleaning` does with whole clips, from what has been seen so far alone.
 
-Swaps: the same costs; each frame takes the state that is the cheapest at that moment, where a whole clip would be
-traced back from its end. Outliers: a joint that cannot have got where it is seen is masked until it has stayed
-there for longer than an excursion lasts. Strays: after a long gap a joint is masked until it has been seen more often
-than a stray is. Medians over the clip become medians over the last frames. The state's size is fixed.
+Swaps: the same costs, outliers included, since nothing is searched twice; each frame takes the state that is the
+cheapest at that moment, where a whole clip would be traced back from its end. Outliers: a joint that cannot have got
+where it is seen is masked until it has stayed there for longer than an excursion lasts. Strays: after a long gap a
+joint is masked until it has been seen more often than a stray is. Medians over the clip become medians over the last
+frames. The state's size is fixed.
 """
 
 from __future__ import annotations

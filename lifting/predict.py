@@ -99,7 +99,8 @@ class Lifter:
                 network = build(LifterConfig(**header.config))
             network.load_state_dict(tensors, assign=True)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"the tensors in {path} do not fit its own header; get the file again") from error
+            raise ValueError(f"the tensors in {path} do not fit its own header; get the file again, or train "
+                             "weights of an earlier version anew") from error
         return cls(network, header, device, f"{path.name} {file_hash(path)}")
 
     def predict(self, keypoints: Keypoints2D, camera: Camera | None = None, **options: object) -> Motion:

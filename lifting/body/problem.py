@@ -20,7 +20,7 @@ from lifting.body.contact_terms import (
 )
 from lifting.body.energy import State
 from lifting.body.evidence import MEDIAN_OF_NORMAL, Observations, error_memory, noise_factor
-from lifting.body.initial import initial_state
+from lifting.body.initial import CHAIN, initial_state
 from lifting.body.limits import JointLimits
 from lifting.body.model import BodyModel
 from lifting.body.point_terms import Points2D, Points3D
@@ -38,7 +38,7 @@ WORLD_UP = (0.0, 0.0, 1.0)
 LOW_FEET = 5.0  # percent of the feet's heights over their clearance: where the floor of a world is, whatever its zero
 OFFSET_RANGE = (0.002, 0.03)  # metres
 FIRST_PACE = 3.0  # in the solve that tells how lively a clip is, which smoothness must not hide
-CALM = 7.5  # rad/s^2: angular accelerations of a calm clip in that solve, over `AGILE`; their third quartile
+CALM = 7.5  # rad/s^2: angular accelerations of a calm clip in that solve, in those of the trunk; third quartile
 MOST_PACE = 5.0
 OVERFIT = 1.5  # errors of 2D points over their residuals: a body has about two unknowns for three of their numbers
 LEAST_STATURE, MOST_STATURE = 0.3, 3.0  # metres
@@ -126,9 +126,9 @@ class Standing:
 class Problem:
     """One person's evidence and body: what the stages of the fit share.
 
-    pace: how lively the clip is, which both smoothness terms are multiplied by; told by the first solve, like the
-    deviations of the evidence. With one pace for all, running and jumping are flattened, and what evidence then
-    contradicts is taken for its error.
+    pace: how lively the clip is, which both smoothness terms are multiplied by; `FIRST_PACE` in the first solve, which
+    then tells it, like the deviations of the evidence. With one pace for all, running and jumping are flattened, and
+    what evidence then contradicts is taken for its error.
     """
 
     body: BodyModel
@@ -213,10 +213,13 @@ class Problem:
 
         Kept between 1 and `MOST_PACE`; the square, since smoothing has taken the more the livelier a clip is.
         """
-        sizes = np.linalg.norm(RotationSmoothness(self.seen.fps, 1.0).residuals(state, None), axis=-1)
-        if not len(sizes):
+        joints = [self.body.joint(name) for name in CHAIN]  # fingers, jaw and eyes have no evidence, like unseen frames
+        known = np.isfinite(self.seen.joints).all(axis=-1).any(axis=-1)
+        told = known[:-2] & known[1:-1] & known[2:]
+        turns = RotationSmoothness(self.seen.fps, 1.0).residuals(state, None)[told][:, joints]
+        if not len(turns):
             return 1.0
-        lively = np.percentile(sizes / self._agility(), 75)
+        lively = np.percentile(np.linalg.norm(turns, axis=-1) / self._agility()[joints], 75)
         return float(np.clip((lively / CALM) ** 2, 1.0, MOST_PACE))
 
     def solve(
