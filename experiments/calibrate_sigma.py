@@ -72,6 +72,8 @@ def main(weights: Path, mocap: str, every: int, held_out: bool) -> None:
     lifter = Lifter.load(weights)
     strangers = read_mocap(mocap, split="train", subjects=HARD_SUBJECTS)
     pieces = {kind: strangers if held_out else benchmark_pieces(mocap, kind) for kind in CAMERAS}
+    if not all(pieces.values()):
+        raise ValueError(f"{mocap} has no pieces to calibrate on; expected the subjects of `experiments.protocol`.")
     seen = [list(views(pieces[kind], kind))[::every] for kind in CAMERAS]
     for head, lookahead in enumerate(lifter.network.lookaheads):
         sets = [error_ratios(lifter, some, lookahead) for some in seen]

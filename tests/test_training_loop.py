@@ -229,6 +229,27 @@ def test_a_stop_signal_ends_the_step_and_writes_a_checkpoint(tmp_path, number):
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
 
 
+def batches_that_fail(after: int, stopped: bool):
+    """Batches whose readers die, with or without a signal to the whole group of processes."""
+    yield from [torch.ones(1, 2)] * after
+    if stopped:
+        signal.raise_signal(signal.SIGTERM)
+    raise OSError("a process that reads training data died")
+
+
+def test_a_stop_signal_that_ends_the_readers_too_loses_no_step(tmp_path):
+    run = linear_run(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        fit(run, batches_that_fail(7, stopped=True), squares, {"squares": 1.0})
+    kept = linear_run(tmp_path)
+    assert kept.resume() and kept.step == 7 and torch.equal(kept.network.weight, run.network.weight)
+
+
+def test_readers_that_die_by_themselves_are_an_error(tmp_path):
+    with pytest.raises(OSError, match="reads training data died"):
+        fit(linear_run(tmp_path), batches_that_fail(7, stopped=False), squares, {"squares": 1.0})
+
+
 def test_a_second_signal_does_not_wait_for_the_step(tmp_path):
     def losses(network: nn.Module, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         signal.raise_signal(signal.SIGINT)

@@ -247,15 +247,16 @@ def fit(
 
     With every checkpoint a line goes to ``metrics.jsonl``: mean losses since the last one, seconds of training (not of
     evaluating) and what ``evaluate`` says of the averaged network. Ctrl-C (and SIGTERM) ends the step, writes a
-    checkpoint and raises KeyboardInterrupt; a second one does not wait. In a group, rank 0 evaluates and writes. Raises
-    FloatingPointError when the loss or its gradient is not finite.
+    checkpoint and raises KeyboardInterrupt, also when the same signal has ended the processes that read the batches; a
+    second one does not wait. In a group, rank 0 evaluates and writes. Raises FloatingPointError when the loss or its
+    gradient is not finite.
     """
     if run.step >= run.config.steps:
         return
     run.network.train()
     with _StopRequests() as stop, closing(MetricsLog(run.folder, run.step) if rank() == 0 else NoLog()) as log:
         since = time.monotonic()
-        for batch in progress_of(run, batches):
+        for batch in progress_of(run, _until_stopped(batches, stop)):
             run.train_on(batch, losses_of, weights)
             run.seconds += time.monotonic() - since
             stopped = any_rank(stop.requested, run.config.device)
@@ -270,6 +271,19 @@ def fit(
             if stopped:
                 raise KeyboardInterrupt
             since = time.monotonic()
+        else:
+            if stop.requested:
+                run.save()
+                raise KeyboardInterrupt
+
+
+def _until_stopped(batches: Iterable, stop: _StopRequests) -> Iterable:
+    """The batches, up to where reading them fails once a stop was asked for."""
+    try:
+        yield from batches
+    except Exception:
+        if not stop.requested:
+            raise
 
 
 def progress_of(run: Run, batches: Iterable) -> Iterable:
