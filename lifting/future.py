@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lifting.assumptions import announce
 from lifting.checkpoints import file_hash
 from lifting.continuation import check_seconds, fit_with_future
 from lifting.foot_locking import hold_bone_lengths, median_lengths
@@ -96,8 +97,6 @@ def _weights(predictor: str | Path | Any) -> str | None:
 
 
 def _announce_all(sentences: list[str]) -> None:
-    from lifting.predict import announce
-
     for sentence in sentences:
         announce(sentence)
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from lifting.anatomy import H36M
+from lifting.assumptions import announce
 from lifting.body import load_body
 from lifting.body.model import BodyModel
 from lifting.checkpoints import file_hash
@@ -21,7 +22,6 @@ from lifting.headings import Heading, heading_of
 from lifting.models.strips.encoder import RECEPTIVE_FIELD
 from lifting.models.strips.files import load_strips
 from lifting.motion import BodyMotion, Motion, Person, Take
-from lifting.predict import announce
 from lifting.resampling import resample_values, same_rate
 from lifting.rotations import matrix_to_rot6d, matrix_to_rotvec, rot6d_to_matrix, rotvec_to_matrix
 from lifting.seen_motion import SeenMotion

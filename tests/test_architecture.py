@@ -32,7 +32,8 @@ SHORT = ("batch", "completion", "convert", "demo", "evaluate", "export", "future
 # What each part of the library may import, itself always included. A new part needs a line here.
 ALLOWED = {
     **dict.fromkeys(CORE, CORE),
-    "files": set(),
+    **dict.fromkeys(("assumptions", "files"), set()),
+    "keypoint_arrays": CORE | {"assumptions"},
     "anatomy": CORE,
     **dict.fromkeys(BESIDE_CORE, OWN),
     "export": OWN | {"joint_angles"},
@@ -49,7 +50,7 @@ ALLOWED = {
     "datasets": OWN | STRIPS,
     "models": OWN | STRIPS | {"body", "checkpoints", "datasets"},
     "refinement": CORE | {"anatomy", "foot_locking", "smoothing"},
-    "predict": NETWORK | STREAMS | {"refinement"},
+    "predict": NETWORK | STREAMS | {"assumptions", "keypoint_arrays", "refinement"},
     "predict_temporal": NETWORK | STREAMS,
     "cleaning_causal": CORE | {"cleaning"},
     "one_euro": set(),
@@ -66,12 +67,13 @@ ALLOWED = {
         *("anatomy", "cleaning", "gravity", "ground", "levelling", "resampling", "seen_motion", "world"),
     },
     "strips_refine": APPLICATION | STRIPS | {
-        *("exporting", "foot_locking", "models", "resampling", "seen_person", "smoothing", "strips_around", "world"),
+        *("assumptions", "exporting", "foot_locking", "models", "resampling", "seen_person", "smoothing"),
+        *("strips_around", "world"),
     },
     "continuation": CORE | {"body", "world"},
     "future": APPLICATION | {
-        *("continuation", "exporting", "foot_locking", "forecasters", "outputs", "resampling", "seen_motion"),
-        *("seen_person", "world"),
+        *("assumptions", "continuation", "exporting", "foot_locking", "forecasters", "outputs", "resampling"),
+        *("seen_motion", "seen_person", "world"),
     },
     "outputs": APPLICATION | {"continuation", "evidence", "levelling", "quality", "world"},
     "exporting": APPLICATION | {"evidence", "outputs"},
@@ -99,7 +101,8 @@ ALLOWED = {
 }
 LIGHT = {
     *OWN,
-    *("anatomy", "body", "checkpoints", "cleaning", "cli", "console", "contacts", "doctor", "evidence", "ground"),
+    *("anatomy", "assumptions", "body", "checkpoints", "cleaning", "cli", "console", "contacts", "doctor"),
+    *("evidence", "ground", "keypoint_arrays"),
     *("foot_locking", "gravity", "levelling", "outputs", "pipeline", "quality", "smoothing", "workers", "world"),
     *("standing", "resampling", "tracks", "trajectory", "continuation"),
     *("cleaning_causal", "cli_live", "live_sources", "one_euro", "resampling_causal"),

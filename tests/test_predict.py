@@ -12,6 +12,7 @@ from filmed_walker import CAMERA, FPS, RATE, SIZE, film, filmed, walk_in_camera,
 from lifting import predict as predict_module
 from lifting.anatomy import bone_lengths, stature
 from lifting.cameras import Camera
+from lifting.keypoint_arrays import keypoints_from_array
 from lifting.keypoints import Keypoints2D
 from lifting.motion import Motion
 from lifting.predict import AssumptionWarning, Lifter, bridge_blind_spans, predict
@@ -246,10 +247,10 @@ def test_what_is_missing_is_assumed_and_announced(tiny_lifter):
 def test_the_assumed_size_holds_all_points(tiny_lifter):
     xy = filmed(10).xy
     with pytest.warns(AssumptionWarning, match="no image size given"):
-        keypoints = predict_module.keypoints_from_array(xy, 25, None, "coco17")
+        keypoints = keypoints_from_array(xy, 25, None, "coco17")
     low, high = np.nanmin(xy, (0, 1)), np.nanmax(xy, (0, 1))
     np.testing.assert_allclose(keypoints.image_size, low + high, atol=1)  # as much room on either side
-    assert predict_module.keypoints_from_array(xy, 25, None, "coco17", CAMERA).image_size == SIZE
+    assert keypoints_from_array(xy, 25, None, "coco17", CAMERA).image_size == SIZE
 
 
 def test_one_frame_without_the_time_axis(tiny_lifter):
