@@ -19,9 +19,10 @@ import torch
 
 from experiments.protocol import CAMERAS, VIEWS, benchmark_pieces, training_pieces, views
 from experiments.train_lifter import Batches, losses_of, quick_scores
+from lifting.datasets.detector_noise import TRAINING_NOISE, NoiseModel
 from lifting.datasets.mocap import DEFAULT_PATH
 from lifting.datasets.pose_augmentation import PoseRanges
-from lifting.datasets.synthesis import TRAINING_NOISE, NoiseModel, Synthesiser
+from lifting.datasets.synthesis import Synthesiser
 from lifting.models import build
 from lifting.models.lifter import LifterConfig
 from lifting.training.loop import LoopConfig, Run, fit, follow_trapezoid

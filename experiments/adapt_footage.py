@@ -35,8 +35,9 @@ from experiments.protocol import NOISE
 from lifting.anatomy import stature
 from lifting.cameras import Camera, distort, square_radius_limit
 from lifting.datasets.clips import Clip
+from lifting.datasets.detector_noise import NoiseModel
 from lifting.datasets.mocap import DEFAULT_PATH, MocapPiece, read_mocap
-from lifting.datasets.synthesis import CameraRanges, NoiseModel, photograph
+from lifting.datasets.synthesis import CameraRanges, photograph
 from lifting.keypoints import Keypoints2D
 from lifting.metrics import mpjpe, p_mpjpe
 from lifting.motion import Motion

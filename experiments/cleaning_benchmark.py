@@ -51,8 +51,9 @@ from experiments.protocol import (
 )
 from lifting.cleaning import LEGS, UPPER, WHOLE, Cleaned, clean, exchange_sides, person_size, side_pairs
 from lifting.console import one_sentence_errors, say
+from lifting.datasets.detector_noise import runs
 from lifting.datasets.mocap import DEFAULT_PATH, MocapPiece
-from lifting.datasets.synthesis import photograph, runs
+from lifting.datasets.synthesis import photograph
 from lifting.keypoints import Keypoints2D
 from lifting.metrics import mpjpe, p_mpjpe
 from lifting.motion import Motion
@@ -62,7 +63,7 @@ from lifting.skeletons import get_skeleton
 REPAIRED, FALSE = Target(95.0, at_most=False), Target(0.5)
 RATIO = Target(1.05)
 SPEED, SPEED_FRAMES = Target(10_000, at_most=False), 20_000
-GAP, BLACKOUT = (5, 60), (1, 25)  # frames, as in `lifting.datasets.synthesis`
+GAP, BLACKOUT = (5, 60), (1, 25)  # frames, as in `lifting.datasets.detector_noise`
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from lifting.body import BodyModel
 from lifting.body.fit import fit_body
 from lifting.body.report import BodyFit
 from lifting.contacts import clearances, foot_points
-from lifting.datasets.synthesis import detect, photograph
+from lifting.datasets.detector_noise import detect
+from lifting.datasets.synthesis import photograph
 from lifting.keypoints import Keypoints2D
 from lifting.metrics import acceleration_error_m_s2, foot_slip, mpjpe, mpjve, p_mpjpe, penetration
 from lifting.motion import Motion

@@ -29,8 +29,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lifting.cameras import Camera
+from lifting.datasets.detector_noise import NoiseModel
 from lifting.datasets.mocap import MocapPiece, read_mocap
-from lifting.datasets.synthesis import CameraRanges, NoiseModel, photograph
+from lifting.datasets.synthesis import CameraRanges, photograph
 from lifting.keypoints import Keypoints2D
 from lifting.motion import Motion
 from lifting.skeletons import get_skeleton

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from walking_figure import H36M, walking_piece
 
+from lifting.datasets.detector_noise import NoiseModel
 from lifting.datasets.mocap import write_mocap
 from lifting.datasets.mocap_rig import MocapRig, disturb, is_mocap_file, rig_cameras
-from lifting.datasets.synthesis import NoiseModel
 
 QUIET = NoiseModel(bias=0, jitter=(0, 0), swap_share=0, dropout_share=0)
 

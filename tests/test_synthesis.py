@@ -12,25 +12,27 @@ from walking_figure import H36M, STATURE, walker, walker_feet, walking_piece
 
 from lifting.anatomy import bone_lengths, stature, trunk_frames
 from lifting.datasets import synthesis
-from lifting.datasets.pose_augmentation import PoseRanges
-from lifting.datasets.synthesis import (
+from lifting.datasets.detector_noise import (
     INPUT,
-    TRAINING_CAMERAS,
     TRAINING_NOISE,
-    CameraRanges,
     NoiseModel,
-    Synthesiser,
-    Views,
-    camera_rotation,
     detect,
     detector_points,
     face_forward,
+    runs,
+)
+from lifting.datasets.pose_augmentation import PoseRanges
+from lifting.datasets.synthesis import (
+    TRAINING_CAMERAS,
+    CameraRanges,
+    Synthesiser,
+    Views,
+    camera_rotation,
     mirror,
     mix_bodies,
     pelvis_frames,
     photograph,
     reshape_bodies,
-    runs,
 )
 
 NO_NOISE = NoiseModel(bias=0.0, jitter=(0.0, 0.0), swap_share=0.0, dropout_share=0.0, feet=1.0)

@@ -18,7 +18,8 @@ from walking_figure import walking_piece
 
 from experiments.train_lifter import Batches, begin_with, export, losses_of
 from lifting.checkpoints import load_weights
-from lifting.datasets.synthesis import CameraRanges, NoiseModel, Synthesiser
+from lifting.datasets.detector_noise import NoiseModel
+from lifting.datasets.synthesis import CameraRanges, Synthesiser
 from lifting.models.lifter import LifterConfig, LiftNet
 from lifting.training.loop import CHECKPOINT, LoopConfig, Run, fit, learning_rate, trapezoid
 from lifting.training.losses import DEFAULT_WEIGHTS

@@ -2,8 +2,8 @@
 
 Motion capture that lifters train on: `mocap` reads and writes its 17-joint `.h5` files; `cmu` (Acclaim `.asf`/`.amc`)
 and `bvh` read folders that anybody can download; `conversion` turns what they read into pieces of that `.h5`, with the
-joints of `h36m_joints`; `synthesis` films it with random cameras and noise. World frame: right-handed, Z up, metres,
-floor at z = 0.
+joints of `h36m_joints`; `synthesis` films it with random cameras, `detector_noise` makes the errors of the 2D. World
+frame: right-handed, Z up, metres, floor at z = 0.
 
 Data sets as clips (`clips`: one camera's view of one take): `opening` recognises what lies in a folder and calls
 `clip_file` (our own `.h5`, which streams), `mocap_rig`, `h36m` (with `h36m_cameras`), `videopose3d`, `humaneva`,

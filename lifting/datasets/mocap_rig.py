@@ -15,8 +15,9 @@ import numpy as np
 
 from lifting.anatomy import H36M, STATURE_PER_CHAIN, chain_length
 from lifting.cameras import Camera
+from lifting.datasets.detector_noise import NoiseModel, runs
 from lifting.datasets.mocap import JOINTS, MocapPiece, read_mocap
-from lifting.datasets.synthesis import NoiseModel, camera_rotation, runs
+from lifting.datasets.synthesis import camera_rotation
 from lifting.datasets.world_clips import WorldClips, WorldView
 from lifting.keypoints import Keypoints2D
 
