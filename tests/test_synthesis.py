@@ -39,6 +39,7 @@ NO_NOISE = NoiseModel(bias=0.0, jitter=(0.0, 0.0), swap_share=0.0, dropout_share
 NO_BORDER = np.full((1, 2), np.inf, np.float32)
 CAMERA = CameraRanges()
 FEET = slice(13, 17)
+LEG = ("knee", "ankle", "big_toe", "heel")
 # Where each input joint comes from, by name and independently of the joint maps.
 SOURCES = ["neck_nose" if name == "nose" else name for name in INPUT.joints[:13]]
 
@@ -309,6 +310,35 @@ def test_bursts_make_single_joints_worse():
     error = np.abs(rays - exact).max(-1)
     assert (error > 4.2 * quiet).mean() > 0.02
     assert error.max() < 5 * 6 * quiet
+
+
+def test_slips_draw_arms_and_legs_elsewhere():
+    noise = replace(NO_NOISE, slip_share=(0.2, 0.1), slip=(0.05, 0.05))
+    exact, rays, _ = look(noise, batch=150)
+    error = (rays - exact) / (1.7 / 4)
+    moved = (np.abs(error) > 1e-6).any(-1)
+    arms, legs = (INPUT.indices([f"left_{name}" for name in names]) for names in (("elbow", "wrist"), LEG))
+    others = [INPUT.index(f"right_{name}") for name in ("elbow", "wrist", *LEG)]
+    assert not np.delete(moved, [*arms, *legs, *others], axis=-1).any()
+    for limb, share in ((arms, 0.2), (legs, 0.1)):
+        np.testing.assert_array_equal(moved[..., limb].any(-1), moved[..., limb].all(-1))
+        assert moved[..., limb[0]].mean() == pytest.approx(1 - np.exp(-share), rel=0.15)
+    elbow, wrist = error[..., arms[0], :], error[..., arms[1], :]
+    level = np.abs(wrist[..., 1]) < 1e-6  # the other hand is as high: drawn towards it, at most half way of 0.6 m
+    drawn = level & moved[..., arms[1]]
+    np.testing.assert_allclose(elbow[drawn, 0], 0.6 * wrist[drawn, 0], atol=1e-5)
+    assert wrist[drawn, 0].max() < 0 and 0.15 < -wrist[drawn, 0].min() / (0.6 / 1.7) <= 0.5
+    assert wrist[~level].std(0)[1] == pytest.approx(0.05, rel=0.15)
+    assert np.corrcoef(elbow[~level][:, 1], wrist[~level][:, 1])[0, 1] == pytest.approx(0.64, abs=0.1)
+
+
+def test_slips_lower_the_score_but_not_always():
+    noise = replace(NO_NOISE, slip_share=(0.2, 0.2), scores=True)
+    exact, rays, scores = look(noise, batch=60)
+    error, graded = np.linalg.norm(rays - exact, axis=-1), (scores < 0.7).any((1, 2))
+    far = error[graded] > 0.03
+    assert scores[graded][far].mean() < scores[graded][~far].mean() - 0.2
+    assert (scores[graded][far] > 0.9).any()
 
 
 def test_dropouts_hit_single_joints():

@@ -18,6 +18,12 @@ NUM_CORE = 13  # nose to ankles; toes and heels follow
 _SOURCE = joint_map(H36M, INPUT).weights[:NUM_CORE].argmax(-1)
 _FLIP = np.array(INPUT.flip)
 _LEGS = tuple(i for i, name in enumerate(INPUT.joints) if any(p in name for p in ("knee", "ankle", "toe", "heel")))
+# Left arm, left leg, right arm, right leg: how much of a slip each joint (K, 1) makes, and its columns (K,).
+_SLIPPING = ({"elbow": 0.6, "wrist": 1.0}, {"knee": 0.6, "ankle": 1.0, "big_toe": 1.0, "heel": 1.0}) * 2
+_LIMBS = [
+    (np.float32([*limb.values()])[:, None], np.array(INPUT.indices([f"{side}_{joint}" for joint in limb])))
+    for side, limb in zip(("left", "left", "right", "right"), _SLIPPING, strict=True)
+]
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,10 @@ class NoiseModel:
     drift: tuple[float, float] = (0.0, 0.0)  # smooth noise, a new value every 12 frames, range of its deviation
     burst_share: float = 0.0  # frames in which a joint's jitter is several times worse, in runs
     burst_scale: float = 5.0  # at most so many times, at least twice
+    # Frames in which an arm, or a leg, is drawn elsewhere, in runs: half of the runs wander off, half are drawn towards
+    # the limb of the other side, at most half way. The range is that of their deviation, uniform in its logarithm.
+    slip_share: tuple[float, float] = (0.0, 0.0)
+    slip: tuple[float, float] = (0.015, 0.08)
     swap_share: float = 0.03
     swap_run: tuple[int, int] = (1, 20)
     legs_only: float = 0.0  # share of the swap runs that touch only the legs
@@ -45,9 +55,9 @@ class NoiseModel:
 
 
 TRAINING_NOISE = NoiseModel(
-    definition=0.022, bias=0.008, jitter=(0.001, 0.012), drift=(0.0, 0.012), burst_share=0.05, swap_share=0.02,
-    swap_run=(1, 30), legs_only=0.4, dropout_share=0.02, gap_share=0.04, blackout_share=0.01, truncation=0.12, feet=0.6,
-    scores=True, held_rate=0.4,
+    definition=0.022, bias=0.008, jitter=(0.001, 0.012), drift=(0.0, 0.012), burst_share=0.05,
+    slip_share=(0.12, 0.06), swap_share=0.02, swap_run=(1, 30), legs_only=0.4, dropout_share=0.02, gap_share=0.04,
+    blackout_share=0.01, truncation=0.12, feet=0.6, scores=True, held_rate=0.4,
 )  # fmt: skip
 
 
@@ -102,11 +112,16 @@ def detect(
     moving = deviation[..., None] * rng.standard_normal((batch, frames, 17, 2), np.float32)
     if noise.drift[1]:
         moving = moving + _uniform(rng, noise.drift, batch)[..., None] * _slow_noise((batch, frames, 17, 2), rng)
+    noticed = np.linalg.norm(moving, axis=-1)
+    if any(noise.slip_share):
+        slips = _slips(clean / unit, noise, rng)
+        moving = moving + slips
+        noticed = noticed + np.linalg.norm(slips, axis=-1) * rng.uniform(0, 1.5, (batch, 1, 17)).astype(np.float32)
     rays = clean + unit * (error + moving)
     rays, swapped = _swap_sides(rays, noise, rng)
     scores = np.ones((batch, frames, 17), np.float32)
     if noise.scores:
-        scores = _scores(np.linalg.norm(moving, axis=-1), deviation, swapped, rng)
+        scores = _scores(noticed, deviation, swapped, rng)
     seen = _seen(rays, border, scores, noise, rng)
     if noise.held_rate:
         rays, scores, seen = _hold_rate(rays, scores, seen, rng.random(batch) < noise.held_rate)
@@ -147,6 +162,24 @@ def _slow_noise(shape: tuple[int, ...], rng: np.random.Generator, knots: int = 1
     part = part.reshape(1, -1, *([1] * (len(shape) - 2)))
     blend = nodes[:, low] * (1 - part) + nodes[:, low + 1] * part
     return blend / np.sqrt(part**2 + (1 - part) ** 2)
+
+
+def _slips(points: np.ndarray, noise: NoiseModel, rng: np.random.Generator) -> np.ndarray:
+    """Displacements (N, T, 17, 2) of limbs drawn elsewhere; points (N, T, 17, 2), all in shares of the stature."""
+    batch, frames = points.shape[:2]
+    slips = np.zeros(points.shape, np.float32)
+    for often, (share, limb) in zip(noise.slip_share * 2, _LIMBS, strict=True):
+        other = _FLIP[limb]
+        wandering, drawn = (
+            runs((batch, frames, 1), often / 2, (4, 40), rng)[..., None].astype(np.float32) for _ in range(2)
+        )
+        far = np.exp(_uniform(rng, tuple(np.log(noise.slip)), batch))[..., None]
+        own = _slow_noise((batch, frames, len(limb), 2), rng, knots=6)
+        together = _slow_noise((batch, frames, 1, 2), rng, knots=6)
+        pull = rng.uniform(0, 0.5, (batch, 1, 1, 1)).astype(np.float32)
+        slips[:, :, limb] += wandering * far * share * (0.8 * together + 0.6 * own)
+        slips[:, :, limb] += drawn * pull * share * (points[:, :, other] - points[:, :, limb])
+    return slips
 
 
 def _swap_sides(
