@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lifting import cleaning
 from lifting.cleaning import (
     LEGS,
     UPPER,
@@ -93,7 +96,7 @@ def test_outliers_have_no_say_in_where_sides_were_exchanged(seed, swaps):
     offset = np.stack([np.cos(angle), np.sin(angle)], -1) * np.where(wild, reach, 0)[..., None]
     harmed = exchange_sides(truth.replace(xy=truth.xy + offset), swaps)
     np.testing.assert_array_equal(clean(harmed).swapped, swaps)
-    assert seed or (find_swaps(harmed) != swaps).mean() > 0.05
+    assert seed or (find_swaps(harmed) != swaps).any()
 
 
 def standing_crossed(frames: int = 500) -> Keypoints2D:
@@ -113,6 +116,35 @@ def test_legs_that_lie_as_the_hips_do_count_more_than_the_longer_time():
     cleaned = clean(exchange_sides(truth, swapped))
     np.testing.assert_array_equal(cleaned.swapped, swapped)
     assert cleaned.keypoints == truth
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_cheapest_of_all_sequences_is_found(seed):
+    rng = np.random.default_rng(seed)
+    upper, legs = rng.gamma(1.0, 4.0, (2, 6, 4))
+    agreement, seconds = rng.uniform(-1, 1, 6), np.full(6, 0.02)
+    tables = cleaning.state_costs(upper, legs, agreement, seconds, 0.02)
+    edge = 0.5 * np.array(cleaning._CHANGE)  # where the clip begins and where it ends
+
+    def cost(states: tuple[int, ...]) -> float:
+        frames = zip(tables[1:], states[1:], states, (states[0], *states), strict=False)
+        steps = sum(table[now, before, earlier] for table, now, before, earlier in frames)
+        return steps + edge[states[0]] + edge[states[-1]] + 0.02 * cleaning._STAY[states[0]]
+
+    found = tuple(cleaning._most_plausible(upper, legs, agreement, seconds))
+    assert cost(found) == pytest.approx(min(map(cost, itertools.product(range(4), repeat=6))))
+
+
+def test_one_unclear_moment_exchanges_no_half_of_a_clip():
+    """Somebody turns round: the legs cross, and for two frames the detector mistakes one for the other."""
+    keypoints = walker(100, turn=0, noise=1.0)
+    turn = np.radians(np.interp(np.arange(100), [64, 72], [70, 110]))
+    middle = keypoints.xy.mean(axis=1, keepdims=True)[..., 0]
+    xy = keypoints.xy.copy()
+    xy[..., 0] = middle + (xy[..., 0] - middle) * np.cos(turn)[:, None]
+    turning = exchange_sides(keypoints.replace(xy=xy), runs_of(100, f67_69=LEGS))
+    swapped = find_swaps(turning)
+    assert not np.delete(swapped, [67, 68]).any()
 
 
 def test_agreement_of_legs_and_hips():
