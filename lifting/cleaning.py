@@ -29,9 +29,9 @@ _FREEDOM = 2.0
 VELOCITY_SHARE = 0.9  # how much of the velocity goes on: below 1, since extrapolation amplifies noise
 DEVIATION = (0.02, 0.08)  # bounds of a prediction's deviation, person sizes: smoothed detections look too certain
 _CHANGE = (0.0, 7.0, 7.0, 6.0)  # cost of exchanging nothing, upper body, legs, both from one frame to the next
-# Of the cost of a change, for sides that are exchanged where the clip begins or ends. Without it, one moment in which
-# legs cross faster than can be followed made all that lies before it, or after it, look exchanged.
-_EDGE_SHARE = 0.5
+# Cost of the states where the clip begins and where it ends. Without it, one moment in which legs cross faster than can
+# be followed made all that lies before it, or after it, look exchanged. Of whole bodies only the longer time can tell.
+_EDGE = np.array([0.0, 3.5, 3.5, 0.0])
 _STAY = (0.0, 4.0, 3.0, 2.0)  # cost per second of the states none, upper, legs, whole: ties keep the detector's labels
 # Legs mostly lie to the sides of each other as the hips do. Keeping them exchanged costs up to this share more where
 # the detector has them so, and less where it has them crossed; below 1: crossed legs alone never change a label.
@@ -254,7 +254,7 @@ def _most_plausible(upper: np.ndarray, legs: np.ndarray, agreement: np.ndarray, 
     Its cost is that of `first_total`, of `state_costs` in all further frames, and of the last state at the edge.
     """
     usual = float(np.median(seconds))
-    total = first_total(usual, _EDGE_SHARE)
+    total = first_total(usual) + _EDGE[:, None]
     choices = np.zeros((len(upper), 4, 4), np.uint8)
     for first in range(0, len(upper), _BLOCK):
         block = slice(first, first + _BLOCK)
@@ -264,7 +264,7 @@ def _most_plausible(upper: np.ndarray, legs: np.ndarray, agreement: np.ndarray, 
                 sums = table + total
                 choices[frame] = sums.argmin(axis=-1)
                 total = sums.min(axis=-1)
-    return _trace_back(choices, total + _EDGE_SHARE * np.array(_CHANGE)[:, None])
+    return _trace_back(choices, total + _EDGE[:, None])
 
 
 def first_total(usual: float, trust: float = 0.0) -> np.ndarray:
