@@ -55,6 +55,7 @@ ROWS = (
     Row("cameras as in the standard set only", data={"cameras": ((1.0, CAMERAS["standard"]),)}),
     Row("noise of the protocol only", data={"noise": NoiseModel()}),
     Row("no joint-definition noise", data={"noise": replace(TRAINING_NOISE, definition=0.0)}),
+    Row("no slips of arms and legs", data={"noise": replace(TRAINING_NOISE, slip_share=(0.0, 0.0))}),
     Row("no random speed", data={"speed": (1.0, 1.0)}),
     Row("statures as recorded", data={"stature": None}),
     Row("no mixing of bodies", data={"mix_share": 0.0}),
