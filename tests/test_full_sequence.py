@@ -97,6 +97,21 @@ def test_biases_are_not_rounded_to_three_digits():
     assert (columns.sum(1) - bias).abs().max() < 2e-5 and (bias.bfloat16().float() - bias).abs().max() > 5e-4
 
 
+def test_products_are_rounded_after_their_bias():
+    net = model(channels=64)
+    for block in net.blocks:
+        nn.init.zeros_(block.time_norm.weight)
+        nn.init.ones_(block.time_norm.bias)  # so all that is hidden is 1
+        nn.init.constant_(block.mix_conv.weight, 0.25)
+        nn.init.constant_(block.mix_conv.weight[:, :32], 0.25 + 2**-9)  # 16.0625 in all, 0.06 from a bfloat16
+        nn.init.constant_(block.mix_norm.running_mean, 16.05)
+        nn.init.constant_(block.mix_norm.running_var, 1 - block.mix_norm.eps)
+        nn.init.ones_(block.mix_norm.weight)
+        nn.init.zeros_(block.mix_norm.bias)
+    net.shrink.weight.data.abs_()  # what is rounded to one side adds up
+    torch.testing.assert_close(FoldedModel(net)(frames(40)), net(frames(40)), rtol=0, atol=1e-3)
+
+
 def test_weights_that_change_are_used_at_once(monkeypatch):
     monkeypatch.setattr(full_sequence, "pays", lambda *_: True)
     net, x = model(channels=32), frames(30)
