@@ -29,10 +29,10 @@ _FREEDOM = 2.0
 VELOCITY_SHARE = 0.9  # how much of the velocity goes on: below 1, since extrapolation amplifies noise
 DEVIATION = (0.02, 0.08)  # bounds of a prediction's deviation, person sizes: smoothed detections look too certain
 _CHANGE = (0.0, 7.0, 7.0, 6.0)  # cost of exchanging nothing, upper body, legs, both from one frame to the next
-# Cost of the states where the clip begins and where it ends. Without it, one moment in which legs cross faster than can
-# be followed made all that lies before it, or after it, look exchanged. Of whole bodies only the longer time can tell.
-_EDGE = np.array([0.0, 3.5, 3.5, 0.0])
-_STAY = (0.0, 4.0, 3.0, 2.0)  # cost per second of the states none, upper, legs, whole: ties keep the detector's labels
+# Cost of the states where the clip begins and where it ends. Without it, one moment that cannot be followed, as in a
+# kick or a leap, made all that lies before it, or after it, look exchanged.
+_EDGE = np.array([0.0, 3.5, 3.5, 3.0])
+_STAY = (0.0, 4.0, 3.0, 4.0)  # cost per second of the states none, upper, legs, whole: ties keep the detector's labels
 # Legs mostly lie to the sides of each other as the hips do. Keeping them exchanged costs up to this share more where
 # the detector has them so, and less where it has them crossed; below 1: crossed legs alone never change a label.
 _AGREEMENT_SHARE, _AGREEMENT_SCALE = 0.5, 0.01  # the latter in squared person sizes
