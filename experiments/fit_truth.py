@@ -17,6 +17,7 @@ import numpy as np
 from lifting.body import BodyModel
 from lifting.body.retarget import body_rotations_from_mocap
 from lifting.cameras import Camera
+from lifting.datasets.mocap import Z_UP_FROM_Y_UP
 from lifting.datasets.synthesis import camera_rotation
 from lifting.keypoints import Keypoints2D
 from lifting.motion import RADIUS_68, BodyMotion, Motion
@@ -86,6 +87,11 @@ class Dressed:
     shape: np.ndarray
     floor: float
 
+    def turned(self, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rotations and trajectory in axes that `turn` (3, 3) gives from Y up."""
+        root = turn @ self.rotations[:, 0]
+        return np.concatenate([root[:, None], self.rotations[:, 1:]], axis=1), self.trajectory @ turn.T
+
 
 def dress(body: BodyModel, rotvec: np.ndarray, path: np.ndarray, rng: np.random.Generator) -> Dressed:
     """Dresses a piece of mocap, rotation vectors (T, 24, 3) and hips (T, 3), Y up, in a random adult."""
@@ -105,20 +111,19 @@ def place(name: str, body: BodyModel, rotvec: np.ndarray, path: np.ndarray, layo
     """Dresses a window of mocap in a random adult and puts it before a camera; `layout`: of the 2D points."""
     rng = np.random.default_rng([SEED, zlib.crc32(name.encode())])
     worn = dress(body, rotvec, path, rng)
-    rotations, trajectory, shape, floor = worn.rotations, worn.trajectory, worn.shape, worn.floor
     yaw, pitch = np.radians([rng.uniform(0, 360), rng.uniform(-5, 25)])
-    turn = camera_rotation(yaw, pitch, 0.0) @ np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # from Y up through Z up
-    centre = turn @ ((trajectory.min(0) + trajectory.max(0)) / 2)
+    turn = camera_rotation(yaw, pitch, 0.0) @ Z_UP_FROM_Y_UP
+    centre = turn @ ((worn.trajectory.min(0) + worn.trajectory.max(0)) / 2)
     shift = np.array([0, 0, rng.uniform(4.0, 6.0)]) - centre
-    rotations = np.concatenate([(turn @ rotations[:, 0])[:, None], rotations[:, 1:]], axis=1)
-    trajectory = trajectory @ turn.T + shift
+    rotations, trajectory = worn.turned(turn)
+    trajectory += shift
     nearest = trajectory[:, 2].min()
     trajectory[:, 2] += max(0.0, 2.0 - nearest)
     shift[2] += max(0.0, 2.0 - nearest)
     up = turn @ np.array([0.0, 1.0, 0.0])
-    motion = BodyMotion(matrix_to_rotvec(rotations), trajectory, shape, body.name, FPS)
-    joints, points = (body.points(points_of, rotations, trajectory, shape) for points_of in ("h36m17", layout))
-    return Truth(name, body, motion, joints, points, layout, up, float(floor + up @ shift))
+    motion = BodyMotion(matrix_to_rotvec(rotations), trajectory, worn.shape, body.name, FPS)
+    joints, points = (body.points(points_of, rotations, trajectory, worn.shape) for points_of in ("h36m17", layout))
+    return Truth(name, body, motion, joints, points, layout, up, float(worn.floor + up @ shift))
 
 
 def smooth_noise(shape: tuple[int, ...], seconds: float, rng: np.random.Generator) -> np.ndarray:

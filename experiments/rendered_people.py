@@ -34,6 +34,7 @@ from experiments.fit_truth import FPS, SUBJECTS, dress, read_windows
 from lifting.body import BodyModel, load_body
 from lifting.cameras import Camera
 from lifting.console import one_sentence_errors, say
+from lifting.datasets.mocap import Z_UP_FROM_Y_UP
 from lifting.datasets.synthesis import camera_rotation
 from lifting.evidence import choose_people, detect_people
 from lifting.files import atomic_write
@@ -51,7 +52,6 @@ FRAMES, SIZE, SEED = 100, (720, 960), 20261122
 CAMERA = Camera((900.0, 900.0), (360.0, 480.0), SIZE)
 PITCH, ROLL = (-10.0, 45.0), 10.0  # degrees
 MARGIN, NEAREST = 40, 3.0  # pixels around the person; metres to the middle of the path
-Y_UP_FROM_Z_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 LAYOUT = get_skeleton("mediapipe33")
 COMPARED = tuple(f"{side}_{joint}" for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
                  for side in ("left", "right"))  # fmt: skip
@@ -90,10 +90,9 @@ def place(name: str, body: BodyModel, rotvec: np.ndarray, path: np.ndarray) -> S
     rng = np.random.default_rng([SEED, zlib.crc32(name.encode())])
     worn = dress(body, rotvec, path, rng)
     angles = np.radians([rng.uniform(0, 360), rng.uniform(*PITCH), rng.normal(0, ROLL)])
-    turn = camera_rotation(*angles) @ Y_UP_FROM_Z_UP
-    middle = (worn.trajectory.min(0) + worn.trajectory.max(0)) / 2
-    trajectory = (worn.trajectory - middle) @ turn.T
-    rotations = np.concatenate([(turn @ worn.rotations[:, 0])[:, None], worn.rotations[:, 1:]], axis=1)
+    turn = camera_rotation(*angles) @ Z_UP_FROM_Y_UP
+    rotations, trajectory = worn.turned(turn)
+    trajectory -= turn @ ((worn.trajectory.min(0) + worn.trajectory.max(0)) / 2)
     joints, away = body.points("h36m17", rotations, trajectory, worn.shape), NEAREST
     while not _in_view(joints + [0, 0, away]):
         away += 0.2
@@ -108,8 +107,7 @@ def _in_view(points: np.ndarray) -> bool:
 
 def clothes(body: BodyModel, mesh: SkinnedMesh) -> list[SkinnedMesh]:
     """The mesh in five pieces with the same vertices: skin, shirt, trousers, shoes, hair."""
-    weights = body.skin_weights.toarray() if hasattr(body.skin_weights, "toarray") else np.asarray(body.skin_weights)
-    owner = np.array(body.joints)[weights.argmax(1)]
+    owner = np.array(body.joints)[body.skin_weights.toarray().argmax(1)]
     piece = sum(number * np.isin(owner, joints) for number, joints in enumerate((SHIRT, TROUSERS, SHOES), start=1))
     head = np.flatnonzero(owner == "head")
     points = np.asarray(mesh.rest_vertices)[head]

@@ -29,9 +29,9 @@ _FREEDOM = 2.0
 VELOCITY_SHARE = 0.9  # how much of the velocity goes on: below 1, since extrapolation amplifies noise
 DEVIATION = (0.02, 0.08)  # bounds of a prediction's deviation, person sizes: smoothed detections look too certain
 _CHANGE = (0.0, 7.0, 7.0, 6.0)  # cost of exchanging nothing, upper body, legs, both from one frame to the next
-# Cost of the states where the clip begins and where it ends. Without it, one moment that cannot be followed, as in a
-# kick or a leap, made all that lies before it, or after it, look exchanged.
-_EDGE = np.array([0.0, 3.5, 3.5, 3.0])
+# Share of a change that a state costs where the clip begins and where it ends. Without it, one moment that cannot be
+# followed, as in a kick or a leap, made all that lies before it, or after it, look exchanged.
+_EDGE_SHARE = 0.5
 _STAY = (0.0, 4.0, 3.0, 4.0)  # cost per second of the states none, upper, legs, whole: ties keep the detector's labels
 # Legs mostly lie to the sides of each other as the hips do. Keeping them exchanged costs up to this share more where
 # the detector has them so, and less where it has them crossed; below 1: crossed legs alone never change a label.
@@ -254,7 +254,7 @@ def _most_plausible(upper: np.ndarray, legs: np.ndarray, agreement: np.ndarray, 
     Its cost is that of `first_total`, of `state_costs` in all further frames, and of the last state at the edge.
     """
     usual = float(np.median(seconds))
-    total = first_total(usual) + _EDGE[:, None]
+    total = first_total(usual, _EDGE_SHARE)
     choices = np.zeros((len(upper), 4, 4), np.uint8)
     for first in range(0, len(upper), _BLOCK):
         block = slice(first, first + _BLOCK)
@@ -264,14 +264,14 @@ def _most_plausible(upper: np.ndarray, legs: np.ndarray, agreement: np.ndarray, 
                 sums = table + total
                 choices[frame] = sums.argmin(axis=-1)
                 total = sums.min(axis=-1)
-    return _trace_back(choices, total + _EDGE[:, None])
+    return _trace_back(choices, total + _EDGE_SHARE * np.array(_CHANGE)[:, None])
 
 
-def first_total(usual: float, trust: float = 0.0) -> np.ndarray:
+def first_total(usual: float, trust: float) -> np.ndarray:
     """(4, 4) cost of [state, state before] in the first frame, before which the state was the same.
 
-    usual: the common step in seconds. trust: 0 where later frames tell what was right, 1 where the first labels count
-    as right until proven wrong: another state then costs as much as a change.
+    usual: the common step in seconds. trust: share of a change that another state than the first labels' costs; 1 where
+    these count as right until proven wrong, `_EDGE_SHARE` where later frames tell, too.
     """
     return np.where(np.eye(4, dtype=bool), np.array(_STAY) * usual + trust * np.array(_CHANGE), np.inf)
 

@@ -350,4 +350,4 @@ def predict(
     )
 
 
-__all__ = ["AssumptionWarning", "Lifted", "Lifter", "announce", "default_lifter", "predict"]
+__all__ = ["AssumptionWarning", "Lifted", "Lifter", "default_lifter", "predict"]

@@ -7,15 +7,17 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from walking_figure import walker
 
+from experiments import calibrate_sigma
 from experiments.calibrate_sigma import calibrated, error_ratios, factors_of
 from experiments.protocol import CAMERA, IMAGE_SIZE, View
 from lifting.checkpoints import Header
 from lifting.keypoints import Keypoints2D
 from lifting.models.lifter import LifterConfig, LiftNet
 from lifting.motion import Motion
-from lifting.predict import Lifter
+from lifting.predict import WEIGHTS, Lifter
 from lifting.skeletons import get_skeleton
 from lifting.training.losses import SIGMA_QUANTILE
 
@@ -95,3 +97,13 @@ def test_sets_count_alike_however_large_they_are():
     np.testing.assert_allclose(inside.mean(0), SIGMA_QUANTILE, atol=2e-3)
     assert (inside[0] > SIGMA_QUANTILE + 0.1).all() and (inside[1] < SIGMA_QUANTILE - 0.1).all()
     np.testing.assert_allclose(factors_of([large])[1:], np.quantile(large[:, 1:], SIGMA_QUANTILE, axis=0), rtol=1e-3)
+
+
+def test_a_file_without_the_protocols_people_is_refused(tmp_path, monkeypatch):
+    weights = tmp_path / "lifter.safetensors"
+    weights.write_bytes(WEIGHTS.read_bytes())
+    for reader in ("read_mocap", "benchmark_pieces"):
+        monkeypatch.setattr(calibrate_sigma, reader, lambda *_, **__: [])
+    result = CliRunner().invoke(calibrate_sigma.main, [str(weights), "--mocap", "other.h5"])
+    assert result.exit_code == 2 and "other.h5 has no pieces to calibrate on; expected" in result.output
+    assert weights.read_bytes() == WEIGHTS.read_bytes()

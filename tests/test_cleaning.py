@@ -124,7 +124,7 @@ def test_the_cheapest_of_all_sequences_is_found(seed):
     upper, legs = rng.gamma(1.0, 4.0, (2, 6, 4))
     agreement, seconds = rng.uniform(-1, 1, 6), np.full(6, 0.02)
     tables = cleaning.state_costs(upper, legs, agreement, seconds, 0.02)
-    edge = cleaning._EDGE  # where the clip begins and where it ends
+    edge = cleaning._EDGE_SHARE * np.array(cleaning._CHANGE)  # where the clip begins and where it ends
 
     def cost(states: tuple[int, ...]) -> float:
         frames = zip(tables[1:], states[1:], states, (states[0], *states), strict=False)
