@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -66,7 +67,12 @@ class Evidence:
 def read_windows(
     path: str, frames: int, subjects: tuple[str, ...] = SUBJECTS
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Names, rotation vectors (frames, 24, 3) and root paths (frames, 3) metres, Y up, of every whole window."""
+    """Names, rotation vectors (frames, 24, 3) and root paths (frames, 3) metres, Y up, of every whole window.
+
+    Raises FileNotFoundError without the file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no joint rotations at {path}; expected mocap_rot24.h5, see data/README.md")
     with h5py.File(path) as file:
         for name in sorted(file):
             group = file[name]

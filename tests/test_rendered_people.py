@@ -124,3 +124,5 @@ def test_nothing_to_render_is_refused(tmp_path):
     h5py.File(tmp_path / "empty.h5", "w").close()
     result = CliRunner().invoke(rendered_people.main, ["--rotations", str(tmp_path / "empty.h5")])
     assert result.exit_code == 2 and "got 0 windows of 100 frames and 24 clips; expected" in result.output
+    result = CliRunner().invoke(rendered_people.main, ["--rotations", str(tmp_path / "missing.h5")])
+    assert result.exit_code == 2 and "missing.h5; expected mocap_rot24.h5, see data/README.md" in result.output
